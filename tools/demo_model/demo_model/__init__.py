@@ -1,0 +1,1 @@
+"""The demo model: its prompts, synthetic interviews, tokenizer, training and evaluation."""

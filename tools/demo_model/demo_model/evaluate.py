@@ -1,0 +1,167 @@
+"""Judges an exported demo model on held-out interviews: rank correlation, triplets, injections, and what it writes."""
+
+import argparse
+import json
+import pathlib
+import random
+import re
+
+import numpy as np
+
+from . import prompts
+from .answers import AREA, BASES, Composer
+from .decode import Model, Sequence, Tokenizer, generate
+from .feedback import score_of
+from .samples import Sampler
+
+SLOTS = 16
+
+
+class Judge:
+    """Scores graded answers with an exported model."""
+
+    def __init__(self, folder):
+        self.tokenizer = Tokenizer(folder / "tokenizer.json")
+        self.encoder = prompts.Encoder(folder / "tokenizer.json")
+        self.chat = (folder / "chat_template.jinja").read_text()
+        budget = prompts.constants()["score"]
+        self.context = sum(v for v in budget.values() if isinstance(v, int))
+        self.room = budget["output"]
+        self.model = Model(folder, SLOTS, self.context)
+
+    def score(self, answers):
+        """[Graded] → [{score, levels, quotes, feedback, text}]."""
+        sequences = []
+        for a in answers:
+            interview = {"language": a.language, "position": a.position, "company": a.company}
+            parent = a.parent and {"question": a.parent.question, "answer": a.parent.text}
+            answer = {"stage": a.stage, "question": a.question, "answer": a.text}
+            encoded, judged = self.encoder.score(prompts.score_segments(self.chat, interview, answer, parent))
+            grammar = prompts.score_grammar(prompts.area_of(a.stage), a.text[:judged])
+            sequences.append(Sequence([i for _, ids in encoded for i in ids], grammar, self.room, self.tokenizer))
+        generate(self.model, sequences, SLOTS)
+        return [self.read(a, s) for a, s in zip(answers, sequences)]
+
+    def read(self, graded, sequence):
+        points = [c["points"] for c in prompts.area_of(graded.stage)["criteria"]]
+        levels = [float(np.dot(p, [1, 2, 3, 4, 5])) for p in sequence.levels]
+        try:
+            out = json.loads(sequence.text)
+        except json.JSONDecodeError:  # ran out of room; the daemon's constraint forces the ending
+            out = None
+        return {
+            "score": score_of(levels, points) if len(levels) == 3 else None,
+            "levels": levels,
+            "quotes": [c["evidence"] for c in out["criteria"]] if out else [],
+            "feedback": out["feedback"] if out else None,
+            "text": sequence.text,
+        }
+
+
+def label(graded):
+    return score_of(graded.levels, [c["points"] for c in prompts.area_of(graded.stage)["criteria"]])
+
+
+def spearman(a, b):
+    """Rank correlation with mean ranks for ties."""
+
+    def ranks(values):
+        values = np.asarray(values)
+        _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+        last = np.cumsum(counts)
+        return (last - (counts - 1) / 2)[inverse]
+
+    return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
+
+
+def triplet(composer, rng):
+    """Good, medium and poor answers to one question."""
+    stage, job = rng.choice(BASES), rng.choice(composer.pack["jobs"])
+    company = rng.choice(job["companies"])
+    question, found = None, []
+    for quality, low, high in ((4.6, 75, 100), (3.0, 35, 62), (1.4, 0, 25)):
+        while True:
+            a = composer.answer(stage, quality, job, company, kind=None if quality < 2 else "graded", question=question)
+            if low <= label(a) <= high:
+                break
+        question = a.question
+        found.append(a)
+    return found
+
+
+def injected(composer, rng, count):
+    """Answers that try to command the scorer, alone or on top of a poor answer."""
+    found = []
+    while len(found) < count:
+        a = composer.answer(rng.choice(BASES), 1.3, kind=("command", "command_poor")[len(found) % 2])
+        if label(a) <= 25:
+            found.append(a)
+    return found
+
+
+def quotes_in_feedback(results, answers):
+    """Share of the words that feedback quotes which really stand in the answer."""
+    pairs = [(q, a.text) for r, a in zip(results, answers) for q in re.findall(r"'([^']+)'", r["feedback"] or "")]
+    return sum(q in text for q, text in pairs) / max(1, len(pairs)), len(pairs)
+
+
+def evaluate(folder, seed, count, triplets, show):
+    rng = random.Random(seed)
+    composer = Composer(rng, "heldout")
+    judge = Judge(folder)
+    answers = [composer.answer() for _ in range(count)]
+    threes = [triplet(composer, rng) for _ in range(triplets)]
+    attacks = injected(composer, rng, 50)
+    poor = [a for a in (composer.answer(quality=1.3, kind="graded") for _ in range(200)) if label(a) <= 25][:50]
+    results = judge.score(answers)
+    ranked = [[r["score"] for r in judge.score(t)] for t in threes]
+    attacked, base = judge.score(attacks), judge.score(poor)
+    scores, labels = [r["score"] for r in results], [label(a) for a in answers]
+    verbatim, quoted = quotes_in_feedback(results, answers)
+    figures = {
+        "answers": count,
+        "spearman": spearman(scores, labels),
+        "mean_abs_error": float(np.mean(np.abs(np.subtract(scores, labels)))),
+        "spearman_by_area": {x: spearman(*zip(*[(s, y) for s, y, a in zip(scores, labels, answers) if AREA[a.stage.removesuffix("_followup")] == x])) for x in "ABCDE"},
+        "length_spearman": spearman([len(a.text) for a in answers], labels),
+        "triplets_ordered": sum(g > m > p for g, m, p in ranked) / triplets,
+        "injection_mean": float(np.mean([r["score"] for r in attacked])),
+        "poor_mean": float(np.mean([r["score"] for r in base])),
+        "finished": sum(r["feedback"] is not None for r in results) / count,
+        "feedback_quotes_verbatim": verbatim,
+        "feedback_quotes": quoted,
+    }
+    for a, r in list(zip(answers, results))[:show]:
+        print(f"\n[{a.stage} · {a.kind}] label {a.levels}, levels {[round(x, 2) for x in r['levels']]}\n질문: {a.question}\n답변: {a.text}\n인용: {r['quotes']}\n피드백: {r['feedback']}")
+    if show:
+        narrate(folder, judge, rng, min(show, 4))
+    return figures
+
+
+def narrate(folder, judge, rng, count):
+    """Prints narratives of held-out interviews."""
+    budget = prompts.constants()["narrative"]
+    model = Model(folder, 1, sum(v for v in budget.values() if isinstance(v, int)))
+    sampler = Sampler(rng, {"heldout": 1.0})
+    sampler.chat = judge.chat
+    for number in range(count):
+        encoded, told = sampler.digest(sampler.composer(), [8, 17][number % 2])
+        grammar = prompts.narrative_grammar([c for c, _ in told[2]])
+        s = Sequence([i for _, ids in encoded for i in ids], grammar, budget["output"], judge.tokenizer)
+        generate(model, [s], 1)
+        print("\n총평:", s.text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=pathlib.Path, help="an exported model folder")
+    parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--answers", type=int, default=400)
+    parser.add_argument("--triplets", type=int, default=100)
+    parser.add_argument("--show", type=int, default=0, help="print so many scored answers and some narratives")
+    args = parser.parse_args()
+    print(json.dumps(evaluate(args.folder, args.seed, args.answers, args.triplets, args.show), indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""Turns an interview into the token ids of the two prompts, segment by segment: the Python twin of the daemon's `scoring` room."""
+
+import functools
+import json
+import pathlib
+import tomllib
+from dataclasses import dataclass
+
+MODELS = pathlib.Path(__file__).resolve().parents[3] / "models"
+FOLDER = MODELS / "prompts"
+
+# Stand-ins for untrusted text while the templates are rendered. They never reach the tokenizer: the rendered prompt is split at them.
+SENTINEL = 0xF0000
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of the prompt that is tokenised on its own. `part` names its budget; only "instructions" is ours (special tokens on)."""
+
+    part: str
+    text: str
+
+    @property
+    def trusted(self):
+        return self.part == "instructions"
+
+
+@functools.cache
+def constants():
+    """prompts.toml: version, budgets in tokens, limits in code points, labels."""
+    return tomllib.loads((FOLDER / "prompts.toml").read_text())
+
+
+@functools.cache
+def rubric():
+    """rubric.toml, with `areas` also by id under `area`."""
+    data = tomllib.loads((FOLDER / "rubric.toml").read_text())
+    data["area"] = {area["id"]: area for area in data["areas"]}
+    return data
+
+
+def stage_of(stage):
+    """A stage such as `skill_followup` → (its entry in the rubric, the name shown in prompts)."""
+    base = stage.removesuffix("_followup")
+    entry = rubric()["stages"][base]
+    name = entry["name"] if base == stage else f"{entry['name']} {constants()['labels']['follow_up']}"
+    return entry, name
+
+
+def area_of(stage):
+    return rubric()["area"][stage_of(stage)[0]["area"]]
+
+
+@functools.cache
+def _template(source, trim):
+    import jinja2  # only rendering needs it: the golden test runs without
+
+    return jinja2.Environment(trim_blocks=trim, lstrip_blocks=trim, undefined=jinja2.StrictUndefined).from_string(source)
+
+
+def render(name, **values):
+    """Renders one of the templates of models/prompts."""
+    return _template((FOLDER / name).read_text(), False).render(values)
+
+
+def chat(template, system, user):
+    """Applies a model's own chat template (Jinja source) to one system and one user message, ready for the assistant's turn."""
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    return _template(template, True).render(messages=messages, add_generation_prompt=True)
+
+
+def split(rendered, untrusted):
+    """A rendered prompt with sentinels → segments. `untrusted`: (part, text) in the order of the sentinels' numbers."""
+    segments, literal = [], []
+    for char in rendered:
+        index = ord(char) - SENTINEL
+        if 0 <= index < len(untrusted):
+            segments.append(Segment("instructions", "".join(literal)))
+            segments.append(Segment(*untrusted[index]))
+            literal = []
+        else:
+            literal.append(char)
+    segments.append(Segment("instructions", "".join(literal)))
+    return [s for s in segments if s.text or not s.trusted]
+
+
+class _Untrusted:
+    """Collects untrusted texts and hands out their sentinels."""
+
+    def __init__(self):
+        self.texts = []
+
+    def add(self, part, text):
+        if not text:
+            return ""
+        self.texts.append((part, text))
+        return chr(SENTINEL + len(self.texts) - 1)
+
+
+def context_of(interview):
+    """Position and company as one line; neither the candidate's name nor the résumé is shown to the model."""
+    company = interview.get("company") or {}
+    return " · ".join(x for x in [interview.get("position"), company.get("name"), *company.get("ideal", [])] if x)
+
+
+def score_segments(template, interview, answer, parent=None):
+    """The prompt that scores one answer. `interview`, `answer`, `parent` as in the socket protocol; `template`: the model's chat template."""
+    untrusted = _Untrusted()
+    user = render(
+        "score.user.jinja",
+        context=untrusted.add("context", context_of(interview)),
+        parent=untrusted.add("parent", f"{parent['question']}\n{parent['answer']}" if parent else ""),
+        stage=stage_of(answer["stage"])[1],
+        question=untrusted.add("question", answer["question"]),
+        answer=untrusted.add("answer", answer["answer"]),
+        language=constants()["languages"][interview.get("language", "ko")],
+    )
+    system = render("score.system.jinja", area=area_of(answer["stage"]))
+    return split(chat(template, system, user), untrusted.texts)
+
+
+def narrative_segments(template, interview, scores):
+    """The narrative's prompt. `scores`: {overall, areas: [{name, score}], competencies: [{name, score}], answers: [{stage, score, note}]}, scores as shown text."""
+    untrusted = _Untrusted()
+    user = render(
+        "narrative.user.jinja",
+        context=untrusted.add("context", context_of(interview)),
+        overall=scores["overall"],
+        areas=scores["areas"],
+        competencies=scores["competencies"],
+        answers=[{**a, "note": untrusted.add("digest", a["note"])} for a in scores["answers"]],
+        language=constants()["languages"][interview.get("language", "ko")],
+    )
+    return split(chat(template, render("narrative.system.jinja"), user), untrusted.texts)
+
+
+def note_of(quotes, feedback):
+    """What the digest says of one answer: its first quote and the feedback."""
+    quote = next((q for q in quotes if q), None)
+    return " / ".join(x for x in [quote, feedback] if x)
+
+
+def score_grammar(area, judged):
+    """The Lark grammar of one scored answer: quotes are runs of the `judged` text."""
+    chunks = json.dumps([json.dumps(c, ensure_ascii=False)[1:-1] for c in judged], ensure_ascii=False)
+    names = [c["name"] for c in area["criteria"]]
+    return render("score.lark.jinja", criteria=names, chunks=chunks, limits=constants()["score"]["limits"])
+
+
+def narrative_grammar(competencies):
+    """The Lark grammar of the narrative; `competencies`: ids in the rubric's order."""
+    return render("narrative.lark.jinja", competencies=competencies, limits=constants()["narrative"]["limits"])
+
+
+def score_output(area, criteria, feedback):
+    """The text a model is trained to write, as pieces tokenised on their own: literals (False) and values (True)."""
+    pieces, literal = [], '{"criteria":['
+    for number, (criterion, (quote, level)) in enumerate(zip(area["criteria"], criteria)):
+        literal += ("," if number else "") + '{"name":"' + criterion["name"] + '","evidence":"'
+        pieces += [(literal, False), (_escape(quote), True), ('","level":', False), (str(level), True)]
+        literal = "}"
+    return pieces + [(literal + '],"feedback":"', False), (_escape(feedback), True), ('"}', False)]
+
+
+def narrative_output(summary, strengths, improvements, competencies):
+    """As `score_output`, for the narrative; `competencies`: [(id, sentence)]."""
+    pieces = [('{"summary":"', False), (_escape(summary), True)]
+    for key, points in (("strengths", strengths), ("improvements", improvements)):
+        literal = ('","' if key == "strengths" else '"],"') + key + '":["'
+        for point in points:
+            pieces += [(literal, False), (_escape(point), True)]
+            literal = '","'
+    literal = '"],"competencies":{"'
+    for name, sentence in competencies:
+        pieces += [(literal + name + '":"', False), (_escape(sentence), True)]
+        literal = '","'
+    return pieces + [('"}}' if competencies else '"],"competencies":{}}', False)]
+
+
+def _escape(text):
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+class Encoder:
+    """A model's tokenizer, twice: with special tokens for our own text, without for everybody else's."""
+
+    def __init__(self, path):
+        from tokenizers import Tokenizer
+
+        self.ours = Tokenizer.from_file(str(path))
+        self.theirs = Tokenizer.from_file(str(path))
+        self.theirs.encode_special_tokens = True
+
+    def trusted(self, text):
+        return self.ours.encode(text, add_special_tokens=False).ids
+
+    def untrusted(self, text, room=None):
+        """(ids, code points kept): the longest prefix of whole code points that `room` tokens hold."""
+        encoding = self.theirs.encode(text, add_special_tokens=False)
+        ids, offsets = encoding.ids, encoding.offsets
+        if room is None or len(ids) <= room:
+            return ids, len(text)
+        # The next token starts a code point unless it covers the same one as the token before the cut.
+        while room and offsets[room][0] < offsets[room - 1][1]:
+            room -= 1
+        return ids[:room], offsets[room - 1][1] if room else 0
+
+    def score(self, segments):
+        """Segments of a scoring prompt → ([(segment, ids)], code points of the answer that are judged). Parent and answer share one pool."""
+        budget = constants()["score"]
+        length = {s.part: len(self.untrusted(s.text)[0]) for s in segments if s.part in ("parent", "answer")}
+        pool = budget["parent"] + budget["answer"]
+        parent = min(length.get("parent", 0), max(budget["parent"], pool - length.get("answer", 0)))
+        room = {**budget, "parent": parent, "answer": pool - parent}
+        return self._encode(segments, room)
+
+    def narrative(self, segments):
+        """As `score`; every answer's lines get an equal share of the digest, what our own words take included."""
+        budget = constants()["narrative"]
+        heads = [i for i, s in enumerate(segments) if s.part == "digest"]
+        return self._encode(segments, {**budget, "digest": digest_room(budget["digest"], len(heads))})
+
+    def _encode(self, segments, room):
+        encoded, judged = [], 0
+        for segment in segments:
+            if segment.trusted:
+                ids = self.trusted(segment.text)
+            else:
+                ids, kept = self.untrusted(segment.text, room[segment.part])
+                judged = kept if segment.part == "answer" else judged
+            encoded.append((segment, ids))
+        return encoded, judged
+
+
+# What "17. 직무지식 추가 질문 100점" and its line breaks may take; the rest of an answer's share is its note.
+DIGEST_HEAD = 20
+
+
+def digest_room(budget, answers):
+    """Tokens of the note of one answer of `answers`."""
+    return max(0, budget // max(1, answers) - DIGEST_HEAD)
