@@ -257,11 +257,12 @@ class Composer:
             else:
                 words[i] += " " + words[i] if len(words[i]) < 5 else ""
         sentence = " ".join(words)
-        return re.sub(r"[.,]", "", sentence) if bare else sentence
+        return re.sub(r"[.,](?=\s|$)", "", sentence) if bare else sentence
 
 
 def quote_of(sentence, most=44):
-    """What is quoted of a sentence: its first words, without the full stop."""
+    """What is quoted of a sentence (or the first of two): its first words, without the full stop."""
+    sentence = re.split(r"(?<=[.!?…]) ", sentence)[0]
     if len(sentence) > most:
         cut = sentence.rfind(" ", 0, most)
         sentence = sentence[: cut if cut > 0 else most]

@@ -215,10 +215,10 @@ class Encoder:
         return self._encode(segments, room)
 
     def narrative(self, segments):
-        """As `score`; every answer's lines get an equal share of the digest, what our own words take included."""
+        """As `score`, for the narrative's segments."""
         budget = constants()["narrative"]
-        heads = [i for i, s in enumerate(segments) if s.part == "digest"]
-        return self._encode(segments, {**budget, "digest": digest_room(budget["digest"], len(heads))})
+        notes = sum(s.part == "digest" for s in segments)
+        return self._encode(segments, {**budget, "digest": digest_room(notes)})
 
     def _encode(self, segments, room):
         encoded, judged = [], 0
@@ -232,10 +232,7 @@ class Encoder:
         return encoded, judged
 
 
-# What "17. 직무지식 추가 질문 100점" and its line breaks may take; the rest of an answer's share is its note.
-DIGEST_HEAD = 20
-
-
-def digest_room(budget, answers):
-    """Tokens of the note of one answer of `answers`."""
-    return max(0, budget // max(1, answers) - DIGEST_HEAD)
+def digest_room(answers):
+    """Tokens of the note of one of `answers` answers: an equal share of the digest, less what our own words take of it."""
+    budget = constants()["narrative"]
+    return max(0, budget["digest"] // max(1, answers) - budget["line"]["head"])

@@ -1,0 +1,6 @@
+"""Lets the tests import the package beside them."""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))

@@ -1,0 +1,65 @@
+"""Small random checkpoints, and their exports, each made once per test run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from exaone_export.cli import main
+from exaone_export.presets import preset_config
+from exaone_export.random_checkpoint import write_checkpoint
+
+SMALL = {"num_layers": 2, "intermediate_size": 320, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512}
+# An original context far below the prompts of the tests, so that every branch of the frequency scaling takes part.
+SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+CONFIGS = {
+    "tied-80": {**preset_config("exaone-3.5-2.4b"), **SMALL, "hidden_size": 320, "rope_scaling": SCALING, "rope_theta": 10000},
+    "untied-128": {**preset_config("exaone-3.5-7.8b"), **SMALL, "hidden_size": 256, "rope_scaling": SCALING, "rope_theta": 10000},
+}
+CONTEXT = 2048
+DEMO = Path(__file__).parents[3] / "models" / "demo"
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory) -> dict[str, Path]:
+    """One checkpoint per entry of CONFIGS; the tied one in several shards."""
+    folders = {}
+    for name, config in CONFIGS.items():
+        folders[name] = tmp_path_factory.mktemp("checkpoints") / name
+        folders[name].mkdir()
+        write_checkpoint(config, folders[name], seed=7, shard_bytes_max=1 << 20 if name == "tied-80" else 1 << 30)
+    return folders
+
+
+@pytest.fixture(scope="session")
+def exported(checkpoints, tmp_path_factory):
+    """A function from (checkpoint name, precision, target) to the folder of its export."""
+    made = {}
+
+    def export(name: str, precision: str, target: str = "cpu") -> Path:
+        key = (name, precision, target)
+        if key not in made:
+            out = tmp_path_factory.mktemp("exports") / "-".join(key)
+            arguments = [str(checkpoints[name]), str(out), "--precision", precision, "--target", target, "--context", str(CONTEXT)]
+            assert main(arguments) == 0
+            made[key] = out
+        return made[key]
+
+    return export
+
+
+@pytest.fixture
+def broken_copy(checkpoints, tmp_path):
+    """A private copy of a small checkpoint to damage, with the two edits that tests need."""
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    for file in checkpoints["tied-80"].iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def edit_json(path: Path, change) -> None:
+    """Applies `change` to the object in a JSON file."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    change(value)
+    path.write_text(json.dumps(value), encoding="utf-8")
