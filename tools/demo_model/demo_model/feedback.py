@@ -32,7 +32,7 @@ def feedback(graded):
     levels = graded.levels
     if max(levels) == 1 and not any(graded.evidence):
         key = {"refusal": "refusal", "command": "command"}.get(graded.kind, "nothing")
-        return _choose(words[key], [len(graded.text)])
+        return _choose(words[key], [len(graded.stage)])
     area = words[AREA[graded.stage.removesuffix("_followup")]]
     order = sorted(range(3), key=lambda i: levels[i])
     weak, strong = order[0], order[-1]
@@ -40,7 +40,7 @@ def feedback(graded):
     if levels[strong] >= 3:
         said.append(_praise(area, strong, levels, graded.evidence))
     if levels[weak] == 5:
-        said.append(_choose(words["perfect"], [len(said[0])]))
+        said.append(_choose(words["perfect"], [strong]))
     else:
         said.append(_choose(area[weak]["low" if levels[weak] <= 2 else "mid"], levels))
     if levels[strong] <= 2 and levels[order[1]] <= 2:
@@ -50,10 +50,7 @@ def feedback(graded):
 
 def _praise(area, strong, levels, evidence):
     sentence = _choose(area[strong]["praise" if levels[strong] >= 4 else "partly"], levels)
-    if "{s}" not in sentence:
-        return sentence
-    words = snippet(evidence[strong])
-    return sentence.replace("{s}", words) if words else area[2]["partly"][0].replace("'{s}'에서 ", "").replace("'{s}'", "")
+    return sentence.replace("{s}", snippet(evidence[strong]))
 
 
 def score_of(levels, points):

@@ -219,11 +219,17 @@ def fused_loss(model: Exaone, library: ctypes.CDLL, batch: Batch, total_weight: 
         x, y = AddNorm.apply(x, linear(mixed, block.out), block.ln_2, layout)
         delta = linear(SwiGlu.apply(linear(y, block.gate_up), layout), block.down)
     _, y = AddNorm.apply(x, delta, model.ln_f, layout)
-    return Head.apply(y, model.wte, batch.targets, batch.weights / total_weight, layout)
+    return Head.apply(y, model.wte, half(model.wte).detach(), batch.targets, batch.weights / total_weight, layout)
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    return F.linear(x, weight.to(torch.bfloat16))
+    return F.linear(x, half(weight))
+
+
+def half(weight: torch.Tensor) -> torch.Tensor:
+    """The bf16 twin of a weight: the trainer hangs one on it that it refreshes once a step, otherwise it is cast here."""
+    twin = getattr(weight, "twin", None)
+    return weight.to(torch.bfloat16) if twin is None else twin
 
 
 class Layout:
@@ -328,8 +334,7 @@ class Head(torch.autograd.Function):
     CHUNK = 2048
 
     @staticmethod
-    def forward(ctx, y, table, targets, weights, layout):
-        table16 = table.to(torch.bfloat16)
+    def forward(ctx, y, table, table16, targets, weights, layout):
         grad_y, grad_table, losses = torch.empty_like(y), None, torch.empty(len(y))
         for start in range(0, len(y), Head.CHUNK):
             part = slice(start, start + Head.CHUNK)
@@ -348,7 +353,7 @@ class Head(torch.autograd.Function):
         grad_y, grad_table = ctx.saved_tensors
         if grad != 1:
             grad_y, grad_table = grad_y * grad, grad_table * grad
-        return grad_y, grad_table, None, None, None
+        return grad_y, grad_table, None, None, None, None
 
 
 _libraries: dict[tuple[int, int], ctypes.CDLL | None] = {}

@@ -44,15 +44,15 @@ class Sampler:
         return ids + [self.end], weights + [ENDING]
 
     def scored(self, graded):
-        """One graded answer as an item; quotes beyond what the budget lets the model see are dropped."""
+        """One graded answer as an item, or None if the budget hides something that would be quoted."""
         answer = {"stage": graded.stage, "question": graded.question, "answer": graded.text}
         interview = {"language": graded.language, "position": graded.position, "company": graded.company}
         parent = graded.parent and {"question": graded.parent.question, "answer": graded.parent.text}
         segments = prompts.score_segments(self.chat, interview, answer, parent)
         encoded, judged = self.encoder.score(segments)
-        seen = graded.text[:judged]
-        quotes = [q if q in seen else "" for q in graded.evidence]
-        output = prompts.score_output(prompts.area_of(graded.stage), list(zip(quotes, graded.levels)), feedback(graded))
+        if any(q not in graded.text[:judged] for q in graded.evidence):
+            return None
+        output = prompts.score_output(prompts.area_of(graded.stage), list(zip(graded.evidence, graded.levels)), feedback(graded))
         return self.item(encoded, output)
 
     def score_group(self, items):
@@ -64,7 +64,9 @@ class Sampler:
             stage = self.rng.choice(stages)
             if area in "CDE" and self.rng.random() < 0.25:
                 stage += "_followup"
-            group.append(self.scored(self.composer().answer(stage)))
+            item = self.scored(self.composer().answer(stage))
+            if item:
+                group.append(item)
         return as_group(group)
 
     # ---- narratives

@@ -5,6 +5,9 @@ import random
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from . import prompts
+from .answers import Composer
+from .feedback import feedback
+from .packs import load
 
 FOLDER = prompts.MODELS / "demo"
 MARKERS = ["[PAD]", "[BOS]", "[UNK]", "[|system|]", "[|user|]", "[|assistant|]", "[|endofturn|]"]
@@ -31,17 +34,15 @@ def train(texts, vocab=VOCAB):
 
 def corpus(seed, answers=6000):
     """What the tokenizer is trained on: composed answers and feedback, the phrases themselves, the prompts once."""
-    from .answers import Composer
-    from .feedback import feedback
-    from .packs import load
-
     rng = random.Random(seed)
     composers = [Composer(rng, "train")] * 9 + [Composer(rng, "train/en")]
     for _ in range(answers):
         graded = rng.choice(composers).answer(parent=False)
         yield graded.question
         yield graded.text
-        yield feedback(graded)
+        area = prompts.area_of(graded.stage)
+        for text, _ in prompts.score_output(area, list(zip(graded.evidence, graded.levels)), feedback(graded)):
+            yield text
     for folder in ("train", "train/en"):
         yield from strings(load(folder))
     for path in sorted(prompts.FOLDER.glob("*.jinja")) + [prompts.FOLDER / "rubric.toml"]:

@@ -169,17 +169,19 @@ def _check_disk_space(folder: Path, needed: int) -> None:
 def written_beside(out: Path) -> Iterator[Path]:
     """A folder next to `out` that takes its name when the block ends well and vanishes when it does not."""
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    earlier = folder.with_suffix(".earlier")
     try:
         yield folder
         folder.chmod(0o755)
         if out.exists():
-            out.rename(folder / "replaced")
-            (folder / "replaced").rename(folder.with_suffix(".replaced"))
+            out.rename(earlier)
         folder.rename(out)
     except BaseException:
+        if earlier.exists() and not out.exists():
+            earlier.rename(out)
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    shutil.rmtree(folder.with_suffix(".replaced"), ignore_errors=True)
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def _write_folder(folder: Path, model: bytes, layout: Layout, inputs: Inputs, counts: dict) -> None:

@@ -24,7 +24,7 @@ SYLLABLES = (
     "러번째앞뒤밖꼭또더매누군엇왜얼많좋싫빠느낌색음악읽쓰듣놓찾옮맡끝줄길손눈몸집밥옷꿈뜻힘삶앎돈값곳편함께님씨찬솔직참"
 )
 WORDS = (
-    "the be to of and in that have it for not on with as you do at this but by from they we say or an will my one all would there what so up out if "
+    "a I the be to of and in that have it for not on with as you do at this but by from they we say or an will my one all would there what so up out if "
     "about who get which go me when make can like time no just him know take people into year your good some could them see other than then now "
     "look only come its over think also back after use two how our work first well way even new want because any these give day most us team user "
     "project data code test build service system design error review plan problem result score answer question interview experience"

@@ -88,6 +88,8 @@ def write_bf16(path: Path, tensors: Iterable[tuple[str, tuple[int, ...], Iterato
 def _entry(path: Path, data_start: int, fields: dict) -> TensorEntry:
     begin, end = fields["data_offsets"]
     shape, dtype = tuple(fields["shape"]), fields["dtype"]
+    if not 0 <= begin <= end:
+        raise ValueError(f"impossible data_offsets {begin}, {end}")
     if dtype in ITEM_TYPES and end - begin != ITEM_TYPES[dtype].itemsize * int(np.prod(shape)):
         raise ValueError(f"{end - begin} bytes do not make a {dtype} tensor of shape {list(shape)}")
     return TensorEntry(path, dtype, shape, data_start + begin, end - begin)

@@ -29,7 +29,8 @@ def verify(folder: Path, architecture: Architecture, config: dict, source: Sourc
         raise ExportError("--verify: the export gives NaN or infinite logits")
     difference = float(np.abs(found - expected).max())
     agreement = float((found.argmax(-1) == expected.argmax(-1)).mean())
-    figures = f"{len(tokens)} tokens, max |Δlogit| {difference:.2e}, top-1 agreement {agreement:.1%}"
+    correlation = float(np.corrcoef(found.ravel(), expected.ravel())[0, 1])
+    figures = f"{len(tokens)} tokens, max |Δlogit| {difference:.2e}, top-1 agreement {agreement:.1%}, correlation {correlation:.4f}"
     if numerics.precision != "fp32":
         return f"{figures} against fp32 weights; {numerics.precision} is expected to differ"
     if difference > FP32_DIFFERENCE_MAX or agreement < 1:

@@ -33,15 +33,15 @@ def checkpoints(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def exported(checkpoints, tmp_path_factory):
-    """A function from (checkpoint name, precision, target) to the folder of its export."""
+    """A function from (checkpoint name, precision, target, block size) to the folder of its export."""
     made = {}
 
-    def export(name: str, precision: str, target: str = "cpu") -> Path:
-        key = (name, precision, target)
+    def export(name: str, precision: str, target: str = "cpu", block_size: int = 32) -> Path:
+        key = (name, precision, target, str(block_size))
         if key not in made:
             out = tmp_path_factory.mktemp("exports") / "-".join(key)
-            arguments = [str(checkpoints[name]), str(out), "--precision", precision, "--target", target, "--context", str(CONTEXT)]
-            assert main(arguments) == 0
+            formats = ["--precision", precision, "--target", target, "--block-size", str(block_size)]
+            assert main([str(checkpoints[name]), str(out), *formats, "--context", str(CONTEXT)]) == 0
             made[key] = out
         return made[key]
 
@@ -50,7 +50,7 @@ def exported(checkpoints, tmp_path_factory):
 
 @pytest.fixture
 def broken_copy(checkpoints, tmp_path):
-    """A private copy of a small checkpoint to damage, with the two edits that tests need."""
+    """A private copy of a small checkpoint to damage."""
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     for file in checkpoints["tied-80"].iterdir():

@@ -12,7 +12,8 @@ from exaone_export.runtime import SlotRunner
 
 ROWS_MAX = 17
 STEPS = 3
-MODELS = [(name, precision) for name in ("tied-80", "untied-128") for precision in ("int4", "int8", "fp32")]
+MODELS = [(name, precision, "cpu", 32) for name in ("tied-80", "untied-128") for precision in ("int4", "int8", "fp32")]
+MODELS += [("untied-128", "int4", "cpu", 16), ("untied-128", "int8", "cpu", 64)]
 
 
 @pytest.fixture(scope="module", params=[*MODELS, "demo"], ids=str)
