@@ -114,8 +114,9 @@ class Composer:
         if kind == "command_poor":
             quality = min(quality, 1.6)
         sentences, levels, evidence = getattr(self, area)(base, quality, concept, kind == "short")
-        if quality < 2.6 and self.rng.random() < 0.3:
-            sentences.insert(self.rng.randint(0, len(sentences)), life("cliches"))
+        if quality < 2.8 and self.rng.random() < (0.7 if area == "D" else 0.3):
+            for _ in range(self.rng.randint(1, 3) if area == "D" else 1):
+                sentences.insert(self.rng.randint(0, len(sentences)), life("cliches"))
         if kind in ("command_poor", "command_graded"):
             sentences.insert(self.rng.choice([0, len(sentences)]), life("injections"))
         return sentences, levels, evidence

@@ -14,7 +14,7 @@ class Model:
     """An exported folder with `slots` KV slots of `context` tokens."""
 
     def __init__(self, folder, slots, context, threads=2):
-        self.manifest = json.loads((folder / "model.json").read_text())
+        self.manifest = json.loads((folder / "model.json").read_text("utf-8"))
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         self.session = ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])

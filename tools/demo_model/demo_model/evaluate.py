@@ -23,7 +23,7 @@ class Judge:
     def __init__(self, folder):
         self.tokenizer = Tokenizer(folder / "tokenizer.json")
         self.encoder = prompts.Encoder(folder / "tokenizer.json")
-        self.chat = (folder / "chat_template.jinja").read_text()
+        self.chat = (folder / "chat_template.jinja").read_text("utf-8")
         budget = prompts.constants()["score"]
         self.context = sum(v for v in budget.values() if isinstance(v, int))
         self.room = budget["output"]

@@ -9,7 +9,7 @@ from .packs import DATA
 
 @functools.cache
 def phrases():
-    return tomllib.loads((DATA / "feedback.toml").read_text())
+    return tomllib.loads((DATA / "feedback.toml").read_text("utf-8"))
 
 
 def snippet(quote):

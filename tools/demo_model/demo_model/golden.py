@@ -63,7 +63,7 @@ OUTPUTS = [
 def build():
     """The whole file as an object."""
     encoder = prompts.Encoder(FOLDER / "tokenizer.json")
-    chat = (FOLDER / "chat_template.jinja").read_text()
+    chat = (FOLDER / "chat_template.jinja").read_text("utf-8")
     cases = []
     for name, interview, scored, parent in SCORE_CASES:
         encoded, judged = encoder.score(prompts.score_segments(chat, interview, scored, parent))
@@ -85,7 +85,7 @@ def listed(encoded):
 
 def main():
     """`python -m demo_model.golden`."""
-    PATH.write_text(json.dumps(build(), ensure_ascii=False, separators=(",", ":"), indent=None).replace('{"name"', '\n{"name"') + "\n")
+    PATH.write_text(json.dumps(build(), ensure_ascii=False, separators=(",", ":"), indent=None).replace('{"name"', '\n{"name"') + "\n", "utf-8")
 
 
 if __name__ == "__main__":

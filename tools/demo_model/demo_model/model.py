@@ -331,7 +331,7 @@ class SwiGlu(torch.autograd.Function):
 class Head(torch.autograd.Function):
     """Weighted cross entropy through the tied head; the gradients are computed at once, while the logits are in the cache."""
 
-    CHUNK = 2048
+    CHUNK = 1024
 
     @staticmethod
     def forward(ctx, y, table, table16, targets, weights, layout):
@@ -372,7 +372,7 @@ def kernels(config: Config) -> ctypes.CDLL | None:
 
 def _compile(group: int, dim: int) -> ctypes.CDLL | None:
     try:
-        if "avx512_bf16" not in pathlib.Path("/proc/cpuinfo").read_text():
+        if "avx512_bf16" not in pathlib.Path("/proc/cpuinfo").read_text("utf-8"):
             return None
         flags = ["-O3", "-march=native", "-ffast-math", "-fno-strict-aliasing", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-w",
                  f"-DHEAD_DIM={dim}", f"-DGROUP={group}"]
@@ -419,14 +419,15 @@ def save_checkpoint(model: Exaone, config: Config, folder: str | os.PathLike) ->
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.float().clone().contiguous() for name, tensor in published_tensors(model).items()}
     save_file(tensors, folder / "model.safetensors.part", metadata={"format": "pt"})
+    (folder / "model.safetensors.part").chmod(0o644)  # safetensors writes it for its owner only
     (folder / "model.safetensors.part").rename(folder / "model.safetensors")
-    (folder / "config.json.part").write_text(json.dumps(config.to_hf(), indent=2) + "\n")
+    (folder / "config.json.part").write_text(json.dumps(config.to_hf(), indent=2) + "\n", "utf-8")
     (folder / "config.json.part").rename(folder / "config.json")
 
 
 def load_checkpoint(folder: str | os.PathLike) -> Exaone:
     folder = pathlib.Path(folder)
-    model = Exaone(Config.from_hf(json.loads((folder / "config.json").read_text())))
+    model = Exaone(Config.from_hf(json.loads((folder / "config.json").read_text("utf-8"))))
     stored, wanted = load_file(folder / "model.safetensors"), published_tensors(model)
     if stored.keys() != wanted.keys():
         raise ValueError(f"{folder}: tensor names differ: {sorted(stored.keys() ^ wanted.keys())}")

@@ -52,7 +52,7 @@ def fill(template, slot):
 def load(folder):
     """One of the sets `train`, `heldout`, `train/en`: {jobs: [...], life, templates: {A: …, E: …}}."""
     root = DATA / folder
-    read = lambda path: tomllib.loads(path.read_text())
+    read = lambda path: tomllib.loads(path.read_text("utf-8"))
     jobs = [read(path) for path in sorted((root / "jobs").glob("*.toml"))]
     return {"jobs": jobs, "life": read(root / "life.toml"), "templates": {a: read(root / "templates" / f"{a}.toml") for a in AREAS}}
 

@@ -28,13 +28,13 @@ class Segment:
 @functools.cache
 def constants():
     """prompts.toml: version, budgets in tokens, limits in code points, labels."""
-    return tomllib.loads((FOLDER / "prompts.toml").read_text())
+    return tomllib.loads((FOLDER / "prompts.toml").read_text("utf-8"))
 
 
 @functools.cache
 def rubric():
     """rubric.toml, with `areas` also by id under `area`."""
-    data = tomllib.loads((FOLDER / "rubric.toml").read_text())
+    data = tomllib.loads((FOLDER / "rubric.toml").read_text("utf-8"))
     data["area"] = {area["id"]: area for area in data["areas"]}
     return data
 
@@ -60,7 +60,7 @@ def _template(source, trim):
 
 def render(name, **values):
     """Renders one of the templates of models/prompts."""
-    return _template((FOLDER / name).read_text(), False).render(values)
+    return _template((FOLDER / name).read_text("utf-8"), False).render(values)
 
 
 def chat(template, system, user):

@@ -19,7 +19,7 @@ class Sampler:
     def __init__(self, rng, folders):
         self.rng = rng
         self.encoder = prompts.Encoder(FOLDER / "tokenizer.json")
-        self.chat = (FOLDER / "chat_template.jinja").read_text()
+        self.chat = (FOLDER / "chat_template.jinja").read_text("utf-8")
         self.folders = list(folders)
         self.shares = [folders[f] for f in self.folders]
         self.composers = {f: Composer(rng, f) for f in self.folders}

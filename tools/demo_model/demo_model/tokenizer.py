@@ -46,7 +46,7 @@ def corpus(seed, answers=6000):
     for folder in ("train", "train/en"):
         yield from strings(load(folder))
     for path in sorted(prompts.FOLDER.glob("*.jinja")) + [prompts.FOLDER / "rubric.toml"]:
-        yield from path.read_text().splitlines() * 40
+        yield from path.read_text("utf-8").splitlines() * 40
 
 
 def strings(node):

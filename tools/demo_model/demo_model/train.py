@@ -2,6 +2,7 @@
 
 import argparse
 import concurrent.futures
+import ctypes
 import importlib
 import math
 import multiprocessing
@@ -19,7 +20,7 @@ import torch
 from demo_model.model import Config, Exaone, batch_loss, kernels, load_checkpoint, make_batch, save_checkpoint
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
-LOG_SECONDS, SAVE_SECONDS = 8, 600
+LOG_SECONDS, SAVE_SECONDS = 20, 600
 
 
 # ---- groups: made in one background process ---------------------------------------------------------------------------
@@ -82,11 +83,12 @@ class Groups:
                 return {"prefix": group["prefix"], "items": items}
 
     def step(self, tokens: int) -> list[dict]:
-        """Groups for one optimiser step."""
-        groups, total = [], 0
-        while total < tokens:
+        """Groups for one optimiser step, about `tokens` in all (within half a group)."""
+        groups, total, last = [], 0, 0
+        while not groups or total + last / 2 < tokens:
             groups.append(next(self))
-            total += cost(groups[-1])
+            last = cost(groups[-1])
+            total += last
         return groups
 
     def close(self) -> None:
@@ -304,8 +306,19 @@ def options_from(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def keep_memory() -> None:
+    """Makes glibc reuse the big buffers of each group instead of returning and refaulting them (about 5 % of the time)."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    for setting, value in ((-8, 1), (-3, 32 << 20), (-1, 2**31 - 1)):  # M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+        mallopt(setting, value)
+
+
 def main(arguments: list[str] | None = None) -> None:
     options = options_from(arguments)
+    keep_memory()
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(options.seed)

@@ -9,7 +9,7 @@ from demo_model import prompts
 from demo_model.golden import PATH, build
 from demo_model.tokenizer import FOLDER, MARKERS
 
-GOLDEN = json.loads(PATH.read_text())
+GOLDEN = json.loads(PATH.read_text("utf-8"))
 ENCODER = prompts.Encoder(FOLDER / "tokenizer.json")
 IDS = {case["name"]: case for case in GOLDEN["cases"]}
 
@@ -76,7 +76,7 @@ def test_outputs_are_tokenised_piece_by_piece():
 def test_a_long_follow_up_gives_up_the_parent_first():
     parts = {s["part"]: len(s["ids"]) for s in IDS["too long a parent and answer"]["segments"]}
     budget = prompts.constants()["score"]
-    assert parts["parent"] == budget["parent"] and parts["answer"] == budget["answer"]
+    assert budget["parent"] - 3 <= parts["parent"] <= budget["parent"] and budget["answer"] - 3 <= parts["answer"] <= budget["answer"]  # whole code points
     alone = {s["part"]: len(s["ids"]) for s in IDS["too long a parent"]["segments"]}
     assert alone["parent"] > budget["parent"]
 

@@ -38,7 +38,7 @@ def run_plainly(action) -> int:
 def _parse(arguments: list[str] | None) -> Request:
     parser = argparse.ArgumentParser(
         prog="python -m exaone_export",
-        description="Exports an EXAONE checkpoint to the ONNX graph that interviewd runs. Needs little memory: weights pass through a slab at a time.",
+        description="Exports an EXAONE checkpoint to the ONNX graph that interviewd runs, a few megabytes of weights at a time.",
     )
     parser.add_argument("checkpoint", nargs="?", type=Path, help="folder of a downloaded checkpoint (left out with --random)")
     parser.add_argument("out", type=Path, help="folder to create")

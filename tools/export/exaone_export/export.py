@@ -17,9 +17,9 @@ from .errors import ExportError
 from .graph import WEIGHTS_FILE, Graph
 from .jsonfile import read_json
 from .manifest import MANIFEST_FILE, MODEL_FILE, Origin, write_manifest
-from .numerics import Numerics, choose_numerics
+from .numerics import choose_numerics
 from .presets import RANDOM_KEY, preset_config
-from .probe import query_tile
+from .probe import largest_tile, query_tile
 from .progress import GIB, Progress
 from .random_tokenizer import write_tokenizer
 from .random_weights import RandomWeights
@@ -78,7 +78,7 @@ def export(request: Request) -> None:
     _check_disk_space(request.out.parent, layout.size + len(model) + len(inputs.tokenizer.tokenizer_json) + SMALL_FILES_BYTES)
     counts = {
         "parameter_count": sum(int(np.prod(part.shape)) for part in layout.parts()),
-        "query_tile_tokens": query_tile(inputs.shape),
+        "query_tile_tokens": _query_tile(inputs.shape),
     }
     with written_beside(request.out) as folder:
         _write_folder(folder, model, layout, inputs, counts)
@@ -137,6 +137,18 @@ def _eos_ids(tokenizer: TokenizerFiles, *configs: dict) -> list[int]:
             if type(token) is int and token not in ids:
                 ids.append(token)
     return ids
+
+
+def _query_tile(shape: ModelShape) -> int:
+    tile = query_tile(shape)
+    if tile is None:
+        tile = largest_tile(shape)
+        print(
+            f"warning: on this processor a prompt's last digits depend on how it is cut into chunks, even in multiples of {tile} tokens; "
+            "an answer may then score slightly differently from one run to the next",
+            file=sys.stderr,
+        )
+    return tile
 
 
 def _check_tensors(checkpoint: Checkpoint, layout: Layout, architecture: Architecture) -> None:

@@ -5,27 +5,30 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
-from .errors import ExportError
 from .graph import CONTRIB, IR_VERSION, OPSET
 from .shape import ModelShape
 
 
-def query_tile(shape: ModelShape) -> int:
+def query_tile(shape: ModelShape) -> int | None:
     """T such that a prefill chunk of S rows keeps its bits unless S mod T is 1 (S = 1 included), in tokens.
 
-    The kernel takes the rows of a chunk in tiles; a last tile of a single row goes another way through the matrix
-    library and rounds otherwise. The first chunk length S > 1 at which the last row's bits change is T + 1.
+    The kernel takes the rows of a chunk in tiles of at most `largest_tile`; a last tile of a single row goes another way
+    through the matrix library and rounds otherwise. The first chunk length S > 1 at which the last row's bits change is
+    T + 1. None when bits depend on chunk lengths in some other way.
     """
-    expected = 2 * shape.head_dim
-    attend = _Attention(shape, 2 * expected + 2)
-    for tile in range(2, expected + 1):
-        if attend.last_row_changes(tile + 1):
-            break
-    else:
-        raise ExportError(f"no query tile up to {expected} tokens was found for head_dim {shape.head_dim} with this ONNX Runtime")
-    if attend.last_row_changes(2 * tile) or not attend.last_row_changes(2 * tile + 1):
-        raise ExportError(f"attention over chunks does not follow a query tile of {tile} tokens with this ONNX Runtime")
-    return tile
+    largest = largest_tile(shape)
+    attend = _Attention(shape, 2 * largest + 2)
+    changing = next((rows for rows in range(3, largest + 2) if attend.last_row_changes(rows)), None)
+    if changing is None:
+        return largest  # this processor rounds a single row like any other: no chunking matters
+    tile = changing - 1
+    regular = not attend.last_row_changes(2 * tile) and attend.last_row_changes(2 * tile + 1)
+    return tile if regular else None
+
+
+def largest_tile(shape: ModelShape) -> int:
+    """The tile that the kernel takes where the processor's second-level cache allows it, in tokens."""
+    return 2 * shape.head_dim
 
 
 class _Attention:

@@ -18,6 +18,8 @@ PROMPT = (
 )
 # Float weights leave only rounding between the two; more means that the graph computes something else.
 FP32_DIFFERENCE_MAX = 1e-3
+# Quantisation moves logits, by far the most for random weights (0.87 was seen); a wrong graph leaves no correlation at all.
+CORRELATION_MIN = 0.5
 
 
 def verify(folder: Path, architecture: Architecture, config: dict, source: Source, numerics: Numerics) -> str:
@@ -31,8 +33,7 @@ def verify(folder: Path, architecture: Architecture, config: dict, source: Sourc
     agreement = float((found.argmax(-1) == expected.argmax(-1)).mean())
     correlation = float(np.corrcoef(found.ravel(), expected.ravel())[0, 1])
     figures = f"{len(tokens)} tokens, max |Δlogit| {difference:.2e}, top-1 agreement {agreement:.1%}, correlation {correlation:.4f}"
-    if numerics.precision != "fp32":
-        return f"{figures} against fp32 weights; {numerics.precision} is expected to differ"
-    if difference > FP32_DIFFERENCE_MAX or agreement < 1:
+    exact = numerics.precision == "fp32"
+    if correlation < CORRELATION_MIN or exact and (difference > FP32_DIFFERENCE_MAX or agreement < 1):
         raise ExportError(f"--verify: the export does not compute what the checkpoint does: {figures}")
-    return figures
+    return figures if exact else f"{figures} against fp32 weights; {numerics.precision} is expected to differ"

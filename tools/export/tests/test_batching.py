@@ -177,12 +177,3 @@ def test_a_copied_prefix_gives_the_same_bits(model, one_shot):
         runner.copy_prefix(0, 2, shared)
         assert np.array_equal(feed(runner, 2, tokens[shared:], past=shared), logits)
         check_same_cache(runner, 2)
-
-
-def test_a_chunk_that_leaves_a_single_row_to_the_last_tile_is_what_the_query_tile_warns_of(exported):
-    folder = exported("tied-80", "fp32")
-    tokens = some_tokens(folder, 2 * tile(folder))
-    runner = SlotRunner(folder, 2, len(tokens))
-    feed(runner, 0, tokens)
-    feed(runner, 1, tokens, [tile(folder) + 1])
-    assert not np.array_equal(runner.values[-1][1], runner.values[-1][0])

@@ -55,6 +55,13 @@ def test_a_failing_replacement_keeps_the_earlier_export(checkpoints, tmp_path, m
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_processor_without_a_query_tile_is_warned_about(checkpoints, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export_module, "query_tile", lambda shape: None)
+    assert main([str(checkpoints["tied-80"]), str(tmp_path / "out"), *OPTIONS]) == 0
+    assert "warning: on this processor" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["query_tile_tokens"] == 160
+
+
 def test_name_licence_and_demo_flag_reach_model_json(checkpoints, tmp_path):
     out = tmp_path / "out"
     extra = ["--name", "interview demo", "--licence-note", "Made here.", "--demo"]
