@@ -1,44 +1,10 @@
 """Runs an exported model on ONNX Runtime as the daemon does: slots, prefill chunks, joint greedy decode under a grammar."""
 
-import json
-
 import numpy as np
-import onnxruntime as ort
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.numpy import allocate_token_bitmask, apply_token_bitmask_inplace, fill_next_token_bitmask
 
 LEVEL_FOLLOWS = b'"level":'
-
-
-class Model:
-    """An exported folder with `slots` KV slots of `context` tokens."""
-
-    def __init__(self, folder, slots, context, threads=2):
-        self.manifest = json.loads((folder / "model.json").read_text("utf-8"))
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        self.session = ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
-        m = self.manifest
-        shape = (slots, m["kv_heads"], context, m["head_dim"])
-        self.context = context
-        self.kv = {f"{layer}.{side}": np.zeros(shape, np.float32) for layer in range(m["layers"]) for side in ("key", "value")}
-
-    def run(self, ids, past, first, wanted):
-        """ids [B,S] for slots first..first+B that hold `past` tokens each → logits of the flat rows `wanted`."""
-        rows, new = ids.shape
-        binding = self.session.io_binding()
-        total = np.array(self.context if new == 1 or rows == 1 else new, np.int32)
-        feeds = {"input_ids": ids.astype(np.int64), "seqlens_k": np.array([p + new - 1 for p in past], np.int32),
-                 "total_sequence_length": total, "logits_idx": np.array(wanted, np.int64)}
-        for name, value in feeds.items():
-            binding.bind_cpu_input(name, value)
-        for name, block in self.kv.items():
-            view = ort.OrtValue.ortvalue_from_numpy(block[first : first + rows])
-            binding.bind_ortvalue_input(f"past_key_values.{name}", view)
-            binding.bind_ortvalue_output(f"present.{name}", view)
-        binding.bind_output("logits", "cpu")
-        self.session.run_with_iobinding(binding)
-        return binding.copy_outputs_to_cpu()[0]
 
 
 class Sequence:
@@ -70,8 +36,13 @@ class Sequence:
         self.pending += ids
         self.at_level = False
 
-    def choose(self, logits, mask):
+    def fed(self, logits):
+        """What was pending is in the slot now; `logits` are those of its last token."""
+        self.past, self.pending, self.logits = self.past + len(self.pending), [], logits
+
+    def choose(self, mask):
         """Takes the best allowed token; at a level step keeps the distribution over 1–5."""
+        logits, self.logits = self.logits, None
         if self.at_level:
             digits = logits[self.tokenizer.digits]
             p = np.exp(digits - digits.max())
@@ -111,9 +82,10 @@ class Tokenizer:
         return self.plain.decode(ids, skip_special_tokens=False)
 
 
-def generate(model, sequences, slots):
-    """Writes all `sequences`, at most `slots` at once; idle slots are parked on a dummy row."""
-    mask = allocate_token_bitmask(1, model.manifest["vocab"])
+def generate(runner, sequences, slots, context):
+    """Writes all `sequences` with an `exaone_export.runtime.SlotRunner`, at most `slots` at once; idle slots are parked on a dummy row."""
+    vocab = sequences[0].tokenizer.plain.get_vocab_size()
+    mask = allocate_token_bitmask(1, vocab)
     waiting, active = list(sequences), [None] * slots
     while waiting or any(active):
         for slot in range(slots):
@@ -121,25 +93,17 @@ def generate(model, sequences, slots):
                 active[slot] = waiting.pop(0)
         for slot, sequence in enumerate(active):
             if sequence and len(sequence.pending) > 1:  # a prompt, or forced tokens: one chunk
-                _feed(model, sequence, slot)
-        ready = [(i, s) for i, s in enumerate(active) if s and s.pending]
+                sequence.fed(runner.run([sequence.pending], [sequence.past], slot)[0])
+        ready = [(slot, s) for slot, s in enumerate(active) if s and s.pending]
         if ready:
-            ids = np.zeros((slots, 1), np.int64)
-            past = [model.context - 1] * slots
-            for i, s in ready:
-                ids[i, 0], past[i] = s.pending[0], s.past
-            logits = model.run(ids, past, 0, list(range(slots)))
-            for i, s in ready:
-                s.past, s.pending, s.logits = s.past + 1, [], logits[i]
+            ids, past = [[0]] * slots, [context - 1] * slots
+            for slot, s in ready:
+                ids[slot], past[slot] = s.pending, s.past
+            logits = runner.run(ids, past)
+            for slot, s in ready:
+                s.fed(logits[slot])
         for slot, sequence in enumerate(active):
             if sequence and sequence.logits is not None:
-                sequence.choose(sequence.logits, mask)
-                sequence.logits = None
+                sequence.choose(mask)
                 if sequence.done:
                     active[slot] = None
-
-
-def _feed(model, sequence, slot):
-    ids = np.array([sequence.pending])
-    logits = model.run(ids, [sequence.past], slot, [ids.shape[1] - 1])
-    sequence.past, sequence.pending, sequence.logits = sequence.past + ids.shape[1], [], logits[0]

@@ -7,10 +7,11 @@ import random
 import re
 
 import numpy as np
+from exaone_export.runtime import SlotRunner
 
 from . import prompts
 from .answers import AREA, BASES, Composer
-from .decode import Model, Sequence, Tokenizer, generate
+from .decode import Sequence, Tokenizer, generate
 from .feedback import score_of
 from .samples import Sampler
 
@@ -27,7 +28,7 @@ class Judge:
         budget = prompts.constants()["score"]
         self.context = sum(v for v in budget.values() if isinstance(v, int))
         self.room = budget["output"]
-        self.model = Model(folder, SLOTS, self.context)
+        self.runner = SlotRunner(folder, SLOTS, self.context)
 
     def score(self, answers):
         """[Graded] → [{score, levels, quotes, feedback, text}]."""
@@ -39,7 +40,7 @@ class Judge:
             encoded, judged = self.encoder.score(prompts.score_segments(self.chat, interview, answer, parent))
             grammar = prompts.score_grammar(prompts.area_of(a.stage), a.text[:judged])
             sequences.append(Sequence([i for _, ids in encoded for i in ids], grammar, self.room, self.tokenizer))
-        generate(self.model, sequences, SLOTS)
+        generate(self.runner, sequences, SLOTS, self.context)
         return [self.read(a, s) for a, s in zip(answers, sequences)]
 
     def read(self, graded, sequence):
@@ -141,14 +142,15 @@ def evaluate(folder, seed, count, triplets, show):
 def narrate(folder, judge, rng, count):
     """Prints narratives of held-out interviews."""
     budget = prompts.constants()["narrative"]
-    model = Model(folder, 1, sum(v for v in budget.values() if isinstance(v, int)))
+    context = sum(v for v in budget.values() if isinstance(v, int))
+    runner = SlotRunner(folder, 1, context)
     sampler = Sampler(rng, {"heldout": 1.0})
     sampler.chat = judge.chat
     for number in range(count):
         encoded, told = sampler.digest(sampler.composer(), [8, 17][number % 2])
         grammar = prompts.narrative_grammar([c for c, _ in told[2]])
         s = Sequence([i for _, ids in encoded for i in ids], grammar, budget["output"], judge.tokenizer)
-        generate(model, [s], 1)
+        generate(runner, [s], 1, context)
         print("\n총평:", s.text)
 
 

@@ -307,7 +307,7 @@ def options_from(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def keep_memory() -> None:
-    """Makes glibc reuse the big buffers of each group instead of returning and refaulting them (about 5 % of the time)."""
+    """Makes glibc reuse the big buffers of each group instead of returning and refaulting them (a few per cent, measured once)."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
