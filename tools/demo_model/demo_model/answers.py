@@ -30,8 +30,9 @@ AREA = dict(intro="A", final_statement="A", motivation="B", skill="C", experienc
 class Composer:
     """Writes answers from one set of phrases (`train`, `heldout`, `train/en`)."""
 
-    def __init__(self, rng, folder):
-        self.rng, self.folder, self.pack = rng, folder, load(folder)
+    def __init__(self, rng, folder, forget=0.0):
+        """`forget`: in a fifth of the answers each word is lost with this probability, so that no phrase is known by a single word."""
+        self.rng, self.folder, self.pack, self.forget = rng, folder, load(folder), forget
         self.language = "en" if folder.endswith("en") else "ko"
 
     # ---- small helpers
@@ -234,10 +235,9 @@ class Composer:
     def join(self, sentences, evidence):
         """One text, with the slips of speech and transcription → (text, quotes as they stand in it)."""
         rng, said = self.rng, {}
-        slips = rng.random() < 0.25
-        bare = rng.random() < 0.08
+        slips, bare, forget = rng.random() < 0.25, rng.random() < 0.08, self.forget and rng.random() < 0.2
         for s in dict.fromkeys(sentences):
-            said[s] = self.slip(s, bare) if slips or bare else s
+            said[s] = self.slip(s, bare) if slips or bare else self.half_heard(s) if forget else s
         text = " ".join(said[s] for s in sentences)
         quotes = []
         for shown in evidence:
@@ -245,6 +245,11 @@ class Composer:
             found = next((said[s] for s in sentences if shown and (s == shown or s.endswith(shown))), "")
             quotes.append(quote_of(found))
         return text, quotes
+
+    def half_heard(self, sentence):
+        words = sentence.split(" ")
+        kept = [w for w in words[:-1] if self.rng.random() >= self.forget]
+        return " ".join([*kept, words[-1]])
 
     def slip(self, sentence, bare):
         words = sentence.split(" ")

@@ -4,7 +4,7 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.numpy import allocate_token_bitmask, apply_token_bitmask_inplace, fill_next_token_bitmask
 
-LEVEL_FOLLOWS = b'"level":'
+LEVEL_FOLLOWS = b'level":'  # the quote mark before it may belong to the token that ended the evidence
 
 
 class Sequence:

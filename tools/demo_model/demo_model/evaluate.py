@@ -5,6 +5,7 @@ import json
 import pathlib
 import random
 import re
+from statistics import mean
 
 import numpy as np
 from exaone_export.runtime import SlotRunner
@@ -64,7 +65,8 @@ def label(graded):
 
 
 def spearman(a, b):
-    """Rank correlation with mean ranks for ties."""
+    """Rank correlation with mean ranks for ties; an answer without a score ranks last, so that not finishing never helps."""
+    a = [-1 if x is None else x for x in a]
 
     def ranks(values):
         values = np.asarray(values)
@@ -122,12 +124,12 @@ def evaluate(folder, seed, count, triplets, show):
     figures = {
         "answers": count,
         "spearman": spearman(scores, labels),
-        "mean_abs_error": float(np.mean(np.abs(np.subtract(scores, labels)))),
+        "mean_abs_error": mean(abs(s - y) for s, y in zip(scores, labels) if s is not None),
         "spearman_by_area": {x: spearman(*zip(*[(s, y) for s, y, a in zip(scores, labels, answers) if AREA[a.stage.removesuffix("_followup")] == x])) for x in "ABCDE"},
         "length_spearman": spearman([len(a.text) for a in answers], labels),
-        "triplets_ordered": sum(g > m > p for g, m, p in ranked) / triplets,
-        "injection_mean": float(np.mean([r["score"] for r in attacked])),
-        "poor_mean": float(np.mean([r["score"] for r in base])),
+        "triplets_ordered": sum(None not in r and r[0] > r[1] > r[2] for r in ranked) / triplets,
+        "injection_mean": mean(r["score"] for r in attacked if r["score"] is not None),
+        "poor_mean": mean(r["score"] for r in base if r["score"] is not None),
         "finished": sum(r["feedback"] is not None for r in results) / count,
         "feedback_quotes_verbatim": verbatim,
         "feedback_quotes": quoted,

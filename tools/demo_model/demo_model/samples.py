@@ -16,13 +16,13 @@ LEVEL, VALUE, ENDING, READING = 6.0, 1.0, 1.0, 0.06
 class Sampler:
     """Draws training groups from the phrases of `folders` (name → share)."""
 
-    def __init__(self, rng, folders):
+    def __init__(self, rng, folders, forget=0.0):
         self.rng = rng
         self.encoder = prompts.Encoder(FOLDER / "tokenizer.json")
         self.chat = (FOLDER / "chat_template.jinja").read_text("utf-8")
         self.folders = list(folders)
         self.shares = [folders[f] for f in self.folders]
-        self.composers = {f: Composer(rng, f) for f in self.folders}
+        self.composers = {f: Composer(rng, f, forget) for f in self.folders}
         self.end = self.encoder.ours.token_to_id("[|endofturn|]")
 
     def composer(self):
@@ -151,6 +151,6 @@ def as_group(items):
 def training_groups(seed, narratives=0.12, items=12):
     """An endless stream of training groups; the same seed gives the same stream."""
     rng = random.Random(seed)
-    sampler = Sampler(rng, {"train": 0.92, "train/en": 0.08})
+    sampler = Sampler(rng, {"train": 0.92, "train/en": 0.08}, forget=0.12)
     while True:
         yield sampler.narrative_group(items) if rng.random() < narratives else sampler.score_group(items)

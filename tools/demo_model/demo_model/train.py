@@ -3,7 +3,6 @@
 import argparse
 import concurrent.futures
 import ctypes
-import importlib
 import math
 import multiprocessing
 import os
@@ -12,42 +11,27 @@ import queue
 import signal
 import sys
 import time
-from typing import Iterator
 
-import numpy as np
 import torch
 
-from demo_model.model import Config, Exaone, batch_loss, kernels, load_checkpoint, make_batch, save_checkpoint
+from .fused import batch_loss, kernels
+from .model import Config, Exaone, load_checkpoint, make_batch, save_checkpoint
+from .samples import training_groups
+from .tokenizer import FOLDER
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 LOG_SECONDS, SAVE_SECONDS = 20, 600
 
 
 # ---- groups: made in one background process ---------------------------------------------------------------------------
 
 
-def synthetic_groups(seed: int) -> Iterator[dict]:
-    """Random tokens in the sizes of a typical scoring group: only to measure speed and to try the trainer without a corpus."""
-    rng = np.random.default_rng(seed)
-    while True:
-        items = []
-        for _ in range(10):
-            length = int(rng.integers(300, 361))
-            weight = np.zeros(length, np.float32)
-            weight[-160:] = 1
-            items.append({"ids": rng.integers(0, 8192, length, dtype=np.int32), "weight": weight})
-        yield {"prefix": rng.integers(0, 8192, 350, dtype=np.int32), "items": items}
-
-
-def generate(source: str, seed: int, data: str | None, out: multiprocessing.Queue) -> None:
+def generate(seed: int, out: multiprocessing.Queue) -> None:
     """Body of the background process: fills the queue, and ends when the trainer is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
     parent = os.getppid()
-    module, _, function = source.partition(":")
-    groups = getattr(importlib.import_module(module), function)
-    for group in groups(seed, data=data) if data else groups(seed):
+    for group in training_groups(seed):
         while True:
             try:
                 out.put(group, timeout=5)
@@ -60,11 +44,11 @@ def generate(source: str, seed: int, data: str | None, out: multiprocessing.Queu
 class Groups:
     """The infinite stream of usable groups coming out of the background process."""
 
-    def __init__(self, source: str, seed: int, data: str | None):
+    def __init__(self, seed: int):
         # spawn: a fork would copy torch's thread pools in an unusable state.
         context = multiprocessing.get_context("spawn")
         self._queue = context.Queue(48)
-        self._process = context.Process(target=generate, args=(source, seed, data, self._queue), daemon=True)
+        self._process = context.Process(target=generate, args=(seed, self._queue), daemon=True)
         self._process.start()
         self.waited = 0.0
 
@@ -293,10 +277,7 @@ def options_from(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo_model.train", description=__doc__)
     parser.add_argument("--out", required=True, help="folder of the checkpoint")
     parser.add_argument("--minutes", type=float, required=True, help="the schedule ends, fully annealed, after this time")
-    parser.add_argument("--data", help="folder that the group function is given as data=; without it, it gets only the seed")
-    parser.add_argument("--groups", default="demo_model.samples:training_groups", help="module:function(seed) yielding groups")
-    parser.add_argument("--tokenizer", type=pathlib.Path, default=REPOSITORY / "models" / "demo" / "tokenizer.json")
-    parser.add_argument("--vocab-size", type=int, help="use no tokenizer but this size (measurements only)")
+    parser.add_argument("--tokenizer", type=pathlib.Path, default=FOLDER / "tokenizer.json")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", help="checkpoint folder to take the weights from; the schedule starts afresh")
@@ -322,13 +303,13 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(options.seed)
-    config = Config(vocab_size=options.vocab_size) if options.vocab_size else config_from_tokenizer(options.tokenizer)
+    config = config_from_tokenizer(options.tokenizer)
     model = load_checkpoint(options.resume) if options.resume else Exaone(config)
     if model.config.vocab_size != config.vocab_size:
         sys.exit(f"{options.resume} has {model.config.vocab_size} tokens, the tokenizer {config.vocab_size}")
     path = "fused bf16 kernels" if kernels(model.config) else "plain fp32 torch (no AVX512-BF16 or no g++)"
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, {options.threads} workers, {path}", flush=True)
-    groups = Groups(options.groups, options.seed, options.data)
+    groups = Groups(options.seed)
     try:
         train(Trainer(model, options), groups, options)
     finally:

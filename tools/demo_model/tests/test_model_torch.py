@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from demo_model.model import (  # noqa: E402
-    Config, Exaone, batch_loss, kernels, load_checkpoint, make_batch, reference_loss, save_checkpoint)
+from demo_model.fused import batch_loss, kernels  # noqa: E402
+from demo_model.model import Config, Exaone, load_checkpoint, make_batch, reference_loss, save_checkpoint  # noqa: E402
 from demo_model.train import Trainer, cost, deal, learning_rate  # noqa: E402
 
 TINY = Config(vocab_size=512, num_layers=2, hidden_size=64, intermediate_size=96, max_position_embeddings=512)
