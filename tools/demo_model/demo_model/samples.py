@@ -7,7 +7,7 @@ import numpy as np
 from . import prompts
 from .answers import AREA, BASES, Composer
 from .feedback import feedback, narrative, score_of
-from .tokenizer import FOLDER
+from .tokenizer import FOLDER, MARKERS
 
 # Loss weights of what the model writes; the rest of an item teaches the language itself, a little.
 LEVEL, VALUE, ENDING, READING = 6.0, 1.0, 1.0, 0.06
@@ -24,6 +24,8 @@ class Sampler:
         self.shares = [folders[f] for f in self.folders]
         self.composers = {f: Composer(rng, f, forget) for f in self.folders}
         self.end = self.encoder.ours.token_to_id("[|endofturn|]")
+        self.plain = len(MARKERS)  # the first id that is no marker
+        self.quote = self.encoder.untrusted('":"')[0][0]
 
     def composer(self):
         return self.composers[self.rng.choices(self.folders, self.shares)[0]]
@@ -132,6 +134,29 @@ class Sampler:
         return as_group([self.narrated(composer, count) for _ in range(min(items, max(1, 24 // count)))])
 
 
+    # ---- copying
+
+    def copied(self):
+        """Words in random order, then runs of them again. Phrases of the corpus can be learnt by heart; these can't, so quoting has to be
+        learnt as what it is."""
+        if self.rng.random() < 0.5:
+            words = self.composer().answer().text.split()
+            self.rng.shuffle(words)
+            ids = self.encoder.untrusted(" ".join(words))[0][:160]
+        else:
+            ids = [self.rng.randrange(self.plain, self.encoder.ours.get_vocab_size()) for _ in range(self.rng.randint(40, 120))]
+        said, weights = list(ids), [0.0] * len(ids)
+        for _ in range(self.rng.randint(3, 6)):
+            start = self.rng.randrange(max(1, len(ids) - 8))
+            run = ids[start : start + self.rng.randint(6, 24)]
+            said += [self.quote, *run]
+            weights += [0.0, 0.0, *[VALUE] * (len(run) - 1)]
+        return [self.end, *said], [0.0, *weights]
+
+    def copying_group(self, items):
+        return as_group([self.copied() for _ in range(items)])
+
+
 def points(score):
     """A score as prompts show it: at most two decimals, no trailing zeros."""
     return f"{score:.2f}".rstrip("0").rstrip(".")
@@ -148,9 +173,15 @@ def as_group(items):
     }
 
 
-def training_groups(seed, narratives=0.12, items=12):
+def training_groups(seed, narratives=0.10, copies=0.08, items=12):
     """An endless stream of training groups; the same seed gives the same stream."""
     rng = random.Random(seed)
     sampler = Sampler(rng, {"train": 0.92, "train/en": 0.08}, forget=0.12)
     while True:
-        yield sampler.narrative_group(items) if rng.random() < narratives else sampler.score_group(items)
+        roll = rng.random()
+        if roll < narratives:
+            yield sampler.narrative_group(items)
+        elif roll < narratives + copies:
+            yield sampler.copying_group(items)
+        else:
+            yield sampler.score_group(items)

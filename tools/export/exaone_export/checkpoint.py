@@ -7,7 +7,7 @@ import numpy as np
 
 from .errors import ExportError
 from .jsonfile import read_json
-from .safetensors_file import TensorEntry, read_entries, read_slabs
+from .safetensors_file import ITEM_TYPES, TensorEntry, read_entries, read_slabs
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -25,7 +25,7 @@ class Checkpoint:
         return list(self._entries)
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
-        """ExportError when the tensor is missing or has another shape."""
+        """ExportError when the tensor is missing, has another shape or a number format that is not read."""
         entry = self._entries.get(name)
         if entry is None:
             raise ExportError(
@@ -37,11 +37,13 @@ class Checkpoint:
                 f"tensor {name} has shape {list(entry.shape)}, expected {list(shape)} from config.json; "
                 "config.json and the weights are not of the same model"
             )
+        if entry.dtype not in ITEM_TYPES:
+            raise ExportError(f"tensor {name} in {entry.path} has type {entry.dtype}; this exporter reads {', '.join(ITEM_TYPES)}")
 
     def slabs(self, name: str, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
         """The tensor as float32 slabs of whole rows."""
         self.check(name, shape)
-        return read_slabs(name, self._entries[name])
+        return read_slabs(self._entries[name])
 
 
 def _read_all_entries(folder: Path) -> dict[str, TensorEntry]:

@@ -13,19 +13,17 @@ def positive(config: dict, key: str, default: int | None = None) -> int:
     return value
 
 
-def number(config: dict, key: str, default: float | None = None) -> float:
-    """A number above 0."""
+def number(config: dict, key: str) -> float:
+    """A number above 0; never guessed, for a wrong one gives a model that runs and talks nonsense."""
     value = config.get(key)
-    if value is None and default is not None:
-        return default
     if type(value) not in (int, float) or not value > 0:
         raise ExportError(f"config.json: {key} must be a number above 0, found {value!r}")
     return float(value)
 
 
-def flag(config: dict, key: str) -> bool:
-    """true or false; never guessed."""
-    value = config.get(key)
+def flag(config: dict, key: str, default: bool) -> bool:
+    """true or false; transformers leaves out of config.json what equals its default."""
+    value = config.get(key, default)
     if type(value) is not bool:
         raise ExportError(f"config.json: {key} must be true or false, found {value!r}")
     return value

@@ -83,7 +83,9 @@ def export(request: Request) -> None:
     with written_beside(request.out) as folder:
         _write_folder(folder, model, layout, inputs, counts)
         if request.verify:
-            print(verify(folder, inputs.architecture, inputs.config, inputs.source, numerics))
+            figures = verify(folder, inputs.architecture, inputs.config, inputs.source, numerics, inputs.shape.context)
+    if request.verify:
+        print(figures)
     print(f"{request.out}: {inputs.origin.name}, {numerics.precision} for {numerics.target}, {layout.size / GIB:.2f} GiB of weights")
 
 

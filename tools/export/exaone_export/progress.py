@@ -1,10 +1,11 @@
 """Shows how far an export is: a bar on a terminal, a few plain lines in a pipe."""
 
+import shutil
 import sys
 import time
 from typing import TextIO
 
-BAR_WIDTH = 28
+BAR_WIDTH = 20
 REDRAW_S = 0.1
 GIB = 1 << 30
 
@@ -43,7 +44,9 @@ class Progress:
             self._drawn = now
             filled = min(BAR_WIDTH, BAR_WIDTH * self._done // self._total)
             bar = "█" * filled + "░" * (BAR_WIDTH - filled)
-            print(f"\r\x1b[2K{bar} {self._line(label)}", end="", file=self._stream, flush=True)
+            # A line that wraps could not be drawn over.
+            line = f"{bar} {self._line(label)}"[: shutil.get_terminal_size().columns - 1]
+            print(f"\r\x1b[2K{line}", end="", file=self._stream, flush=True)
 
     def _line(self, label: str) -> str:
         elapsed = time.monotonic() - self._started

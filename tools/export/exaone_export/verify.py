@@ -22,9 +22,9 @@ FP32_DIFFERENCE_MAX = 1e-3
 CORRELATION_MIN = 0.5
 
 
-def verify(folder: Path, architecture: Architecture, config: dict, source: Source, numerics: Numerics) -> str:
+def verify(folder: Path, architecture: Architecture, config: dict, source: Source, numerics: Numerics, context: int) -> str:
     """One line of figures; ExportError when the export cannot be right."""
-    tokens = Tokenizer.from_file(str(folder / TOKENIZER_FILE)).encode(PROMPT, add_special_tokens=False).ids
+    tokens = Tokenizer.from_file(str(folder / TOKENIZER_FILE)).encode(PROMPT, add_special_tokens=False).ids[:context]
     expected = architecture.reference_logits(config, source, tokens)
     found = SlotRunner(folder, 1, len(tokens)).run([tokens], [0], wanted=range(len(tokens)))
     if not np.isfinite(found).all():

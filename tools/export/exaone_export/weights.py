@@ -118,11 +118,12 @@ def _write_stored(handle: int, stored: Stored, numerics: Numerics, source: Sourc
         for slab in source.slabs(part.name, part.shape):
             if not np.isfinite(slab).all():
                 raise ExportError(f"tensor {part.name} holds NaN or infinite values; the checkpoint is damaged, download it again")
+            values = _to_float_type(slab, numerics, part.name)
             before = data_at + scales_at
             if stored.scales is None:
-                data_at += _write_at(handle, data_at, _to_float_type(slab, numerics, part.name))
+                data_at += _write_at(handle, data_at, values)
             else:
-                packed, scales = quantise_rows(slab, numerics.bits, numerics.block_size, numerics.float_type)
+                packed, scales = quantise_rows(values, numerics.bits, numerics.block_size)
                 data_at += _write_at(handle, data_at, packed)
                 scales_at += _write_at(handle, scales_at, scales)
             report(stored.label, data_at + scales_at - before)

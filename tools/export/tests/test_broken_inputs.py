@@ -102,6 +102,9 @@ CASES = {
     "unsupported activation": (set_config(activation_function="gelu"), ["activation_function", "'gelu'", "'silu'"]),
     "unsupported rope scaling": (set_config(rope_scaling={"rope_type": "yarn", "factor": 4.0}), ["rope_scaling", "'yarn'", "'llama3'"]),
     "incomplete rope scaling": (set_config(rope_scaling={"rope_type": "llama3", "factor": 4.0}), ["low_freq_factor", "None"]),
+    "unsupported rope parameters": (set_config(rope_parameters={"rope_type": "yarn", "rope_theta": 1e6}), ["rope_parameters", "'yarn'"]),
+    "no rope theta": (set_config(rope_theta=None), ["rope_theta", "None"]),
+    "no norm epsilon": (set_config(layer_norm_epsilon=None), ["layer_norm_epsilon", "None"]),
     "heads that do not group": (set_config(num_key_value_heads=3), ["num_attention_heads 4", "num_key_value_heads 3"]),
     "no layer count": (set_config(num_layers=None), ["num_layers", "None"]),
     "already quantised": (set_config(quantization_config={"bits": 4}), ["quantised already", "bf16"]),
@@ -183,3 +186,13 @@ def test_too_little_disk_is_noticed_before_writing(checkpoints, tmp_path, capsys
 def test_a_folder_that_is_not_there_is_refused(tmp_path, capsys):
     out = tmp_path / "out"
     check_refusal([tmp_path / "nowhere", out, "--precision", "int4", "--target", "cpu"], ["nowhere", "not a folder"], out, capsys)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
+def test_a_weight_beyond_fp16_is_refused_for_cuda(precision, broken_copy, tmp_path, capsys):
+    path = broken_copy / first_shard(broken_copy)
+    content = bytearray(path.read_bytes())
+    content[-2:] = b"\x80\x47"  # bfloat16 65536
+    path.write_bytes(content)
+    out = tmp_path / "out"
+    check_refusal([broken_copy, out, "--precision", precision, "--target", "cuda", "--context", "64"], ["65504", "--target cpu"], out, capsys)

@@ -109,3 +109,9 @@ def test_another_seed_gives_other_weights(tmp_path, tiny_presets):
     for seed in ("1", "2"):
         assert main(["--random", "bench-0.43b", "--seed", seed, str(tmp_path / seed), *OPTIONS]) == 0
     assert (tmp_path / "1" / "model.onnx.data").read_bytes() != (tmp_path / "2" / "model.onnx.data").read_bytes()
+
+
+def test_verify_works_with_a_context_shorter_than_its_prompt(checkpoints, tmp_path, capsys):
+    options = ["--precision", "fp32", "--target", "cpu", "--context", "16", "--verify"]
+    assert main([str(checkpoints["tied-80"]), str(tmp_path / "out"), *options]) == 0
+    assert "16 tokens" in capsys.readouterr().out

@@ -40,6 +40,7 @@ def parse_config(config: dict, context: int | None) -> ModelShape:
     longest = positive(config, "max_position_embeddings")
     if context is not None and context > longest:
         raise ExportError(f"--context {context} is more than the model's own max_position_embeddings, {longest}")
+    theta, scaling = _rope(config)
     return ModelShape(
         architecture=NAME,
         layers=positive(config, "num_layers"),
@@ -50,10 +51,10 @@ def parse_config(config: dict, context: int | None) -> ModelShape:
         head_dim=positive(config, "head_dim", hidden // heads),
         vocab=positive(config, "vocab_size"),
         context=context or min(longest, CONTEXT_DEFAULT_MAX),
-        norm_epsilon=number(config, "layer_norm_epsilon", 1e-5),
-        tied_head=flag(config, "tie_word_embeddings"),
-        rope_theta=number(config, "rope_theta", 10000.0),
-        rope_scaling=_rope_scaling(config.get("rope_scaling")),
+        norm_epsilon=number(config, "layer_norm_epsilon"),
+        tied_head=flag(config, "tie_word_embeddings", True),
+        rope_theta=theta,
+        rope_scaling=scaling,
     )
 
 
@@ -105,17 +106,23 @@ def _mlp(shape: ModelShape, layer: int) -> tuple[Part, Part, Part]:
     return Part(f"{prefix}.c_fc_0.weight", wide), Part(f"{prefix}.c_fc_1.weight", wide), Part(f"{prefix}.c_proj.weight", narrow)
 
 
-def _rope_scaling(scaling: dict | None) -> Llama3Scaling | None:
-    if scaling is None:
-        return None
+def _rope(config: dict) -> tuple[float, Llama3Scaling | None]:
+    """(theta, scaling) from two keys as transformers 4 writes them, or from rope_parameters as transformers 5 does."""
+    together = config.get("rope_parameters")
+    key = "rope_scaling" if together is None else "rope_parameters"
+    scaling = config.get(key) or {"rope_type": "default"}
     if not isinstance(scaling, dict):
-        raise ExportError(f"config.json: rope_scaling is {scaling!r}, not an object or null")
+        raise ExportError(f"config.json: {key} is {scaling!r}, not an object or null")
+    return number({**config, **scaling}, "rope_theta"), _scaling(key, scaling)
+
+
+def _scaling(key: str, scaling: dict) -> Llama3Scaling | None:
     kind = scaling.get("rope_type", scaling.get("type"))
     if kind == "default":
         return None
     if kind != "llama3":
-        raise ExportError(f"config.json: rope_scaling of type {kind!r} is not supported; this exporter knows 'llama3', 'default' and null")
+        raise ExportError(f"config.json: {key} of type {kind!r} is not supported; this exporter knows 'llama3', 'default' and null")
     low, high = number(scaling, "low_freq_factor"), number(scaling, "high_freq_factor")
     if high <= low:
-        raise ExportError(f"config.json: rope_scaling.high_freq_factor {high} must be above low_freq_factor {low}")
+        raise ExportError(f"config.json: {key}.high_freq_factor {high} must be above low_freq_factor {low}")
     return Llama3Scaling(number(scaling, "factor"), low, high, positive(scaling, "original_max_position_embeddings"))

@@ -21,7 +21,7 @@ def reference_logits(config: dict, source, tokens: Sequence[int]) -> np.ndarray:
     def normed(x, name):
         (gain,) = source.slabs(f"transformer.{name}.weight", (hidden,))
         mean_square = np.mean(x.astype(np.float64) ** 2, axis=-1, keepdims=True)
-        return (x / np.sqrt(mean_square + config.get("layer_norm_epsilon", 1e-5)) * gain).astype(np.float32)
+        return (x / np.sqrt(mean_square + config["layer_norm_epsilon"]) * gain).astype(np.float32)
 
     x = _embed(source, tokens, vocab, hidden)
     for layer in range(config["num_layers"]):
@@ -37,7 +37,7 @@ def reference_logits(config: dict, source, tokens: Sequence[int]) -> np.ndarray:
         gate = times(y, f"{block}.mlp.c_fc_0", wide, hidden)
         up = times(y, f"{block}.mlp.c_fc_1", wide, hidden)
         x = x + times(gate / (1 + np.exp(-gate)) * up, f"{block}.mlp.c_proj", narrow, wide)
-    return times(normed(x, "ln_f"), "wte" if config["tie_word_embeddings"] else "lm_head", vocab, hidden)
+    return times(normed(x, "ln_f"), "wte" if config.get("tie_word_embeddings", True) else "lm_head", vocab, hidden)
 
 
 def _embed(source, tokens: Sequence[int], vocab: int, hidden: int) -> np.ndarray:
@@ -51,12 +51,12 @@ def _embed(source, tokens: Sequence[int], vocab: int, hidden: int) -> np.ndarray
 
 def _rotation(config: dict, head_dim: int, length: int) -> np.ndarray:
     """Unit complex numbers [length, 1, head_dim / 2]: rotating a pair is multiplying by one."""
-    theta, scaling = config.get("rope_theta", 10000.0), config.get("rope_scaling")
+    rope = {"rope_theta": config.get("rope_theta"), **(config.get("rope_parameters") or config.get("rope_scaling") or {})}
     speeds = []
     for pair in range(head_dim // 2):
-        speed = theta ** (-2 * pair / head_dim)
-        if scaling and scaling.get("rope_type", scaling.get("type")) == "llama3":
-            speed = _llama3_speed(speed, scaling)
+        speed = rope["rope_theta"] ** (-2 * pair / head_dim)
+        if rope.get("rope_type", rope.get("type")) == "llama3":
+            speed = _llama3_speed(speed, rope)
         speeds.append(speed)
     return np.exp(1j * np.outer(np.arange(length), speeds))[:, None, :]
 
