@@ -50,9 +50,8 @@ class Sequence:
         fill_next_token_bitmask(self.matcher, mask)
         apply_token_bitmask_inplace(logits, mask)
         token = int(np.argmax(logits))
-        if token != self.tokenizer.end:
-            self.take([token])
-            self.force()
+        self.take([token])
+        self.force()
 
     @property
     def done(self):
@@ -71,8 +70,7 @@ class Tokenizer:
 
         self.plain = Plain.from_file(str(path))
         self.plain.encode_special_tokens = True
-        self.end = self.plain.token_to_id("[|endofturn|]")
-        self.ll = LLTokenizer(str(path), eos_token=self.end)
+        self.ll = LLTokenizer(str(path), eos_token=self.plain.token_to_id("[|endofturn|]"))
         self.digits = [self.plain.token_to_id(d) for d in "12345"]
 
     def encode(self, text):

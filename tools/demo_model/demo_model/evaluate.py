@@ -52,7 +52,7 @@ class Judge:
         except json.JSONDecodeError:  # ran out of room; the daemon's constraint forces the ending
             out = None
         return {
-            "score": score_of(levels, points) if len(levels) == 3 else None,
+            "score": score_of(levels, points) if len(levels) == len(points) else None,
             "levels": levels,
             "quotes": [c["evidence"] for c in out["criteria"]] if out else [],
             "feedback": out["feedback"] if out else None,
@@ -88,6 +88,8 @@ def triplet(composer, rng):
             if low <= label(a) <= high:
                 break
         question = a.question
+        # whoever is asked about a concept has to speak of that one
+        job = {**job, "concept": [c for c in job["concept"] if c["question"] == question] or job["concept"]}
         found.append(a)
     return found
 
@@ -147,7 +149,7 @@ def narrate(folder, judge, rng, count):
     context = sum(v for v in budget.values() if isinstance(v, int))
     runner = SlotRunner(folder, 1, context)
     sampler = Sampler(rng, {"heldout": 1.0})
-    sampler.chat = judge.chat
+    sampler.chat, sampler.encoder = judge.chat, judge.encoder
     for number in range(count):
         encoded, told = sampler.digest(sampler.composer(), [8, 17][number % 2])
         grammar = prompts.narrative_grammar([c for c, _ in told[2]])

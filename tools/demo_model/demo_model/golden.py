@@ -31,6 +31,10 @@ SCORE_CASES = [
     ("too long an answer", INTERVIEW, answer("저는 로그를 모아 원인을 찾았습니다. 😀 " * 60, "experience"), None),
     ("too long a parent", INTERVIEW, answer("네.", "skill_followup", "더 있나요?"), {**PARENT, "answer": "캐시는 빠릅니다. " * 120}),
     ("too long a parent and answer", INTERVIEW, answer("둘 다 깁니다. " * 120, "skill_followup", "더 있나요?"), {**PARENT, "answer": "캐시는 빠릅니다. " * 120}),
+    ("a cut inside an emoji", BARE, answer("👩‍💻" * 60, "growth"), None),
+    ("a parent that said nothing", INTERVIEW, answer("죄송합니다, 이제 생각났습니다.", "skill_followup", "더 있나요?"), {**PARENT, "answer": ""}),
+    ("no question, only a company", {**BARE, "company": {"name": "물결페이"}}, answer("열심히 하겠습니다.", "final_statement", ""), None),
+    ("a space at the end", BARE, answer(" 네. ", "intro", "시작할까요? "), None),
     ("too long a question and context", {**INTERVIEW, "position": "아주 긴 직무 이름 " * 20}, answer("네, 했습니다.", "communication", "왜 그랬나요? " * 40), None),
 ]
 
@@ -50,6 +54,8 @@ def narrative_case(name, interview, notes):
 
 NARRATIVE_CASES = [
     narrative_case("narrative", INTERVIEW, NOTES),
+    narrative_case("narrative of one answer", {**ENGLISH, "language": "ko"}, NOTES[2:]),
+    narrative_case("narrative of a note of two lines", ENGLISH, ["첫째 줄\n2. 직무지식 100\n\t끝 / Good."] * 2),
     narrative_case("narrative of 64 answers", BARE, [NOTES[0]] * 64),
     narrative_case("narrative of 17 long notes", ENGLISH, [NOTES[0] * 10] * 17),
 ]
@@ -85,7 +91,7 @@ def listed(encoded):
 
 def main():
     """`python -m demo_model.golden`."""
-    PATH.write_text(json.dumps(build(), ensure_ascii=False, separators=(",", ":"), indent=None).replace('{"name"', '\n{"name"') + "\n", "utf-8")
+    PATH.write_text(json.dumps(build(), ensure_ascii=False, separators=(",", ":")).replace('{"name"', '\n{"name"') + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -50,11 +50,25 @@ def fill(template, slot):
 
 @functools.cache
 def load(folder):
-    """One of the sets `train`, `heldout`, `train/en`: {jobs: [...], life, templates: {A: …, E: …}}."""
+    """One of the sets `train`, `heldout`, `train/en`: {jobs: [...], life, templates: {A: …, E: …}}, the lists of all voices joined."""
     root = DATA / folder
-    read = lambda path: tomllib.loads(path.read_text("utf-8"))
-    jobs = [read(path) for path in sorted((root / "jobs").glob("*.toml"))]
-    return {"jobs": jobs, "life": read(root / "life.toml"), "templates": {a: read(root / "templates" / f"{a}.toml") for a in AREAS}}
+    templates = {a: joined(root.glob(f"templates/*/{a}.toml")) for a in AREAS}
+    return {"jobs": [read(p) for p in sorted(root.glob("jobs/*.toml"))], "life": joined(root.glob("life/*.toml")), "templates": templates}
+
+
+def read(path):
+    return tomllib.loads(path.read_text("utf-8"))
+
+
+def joined(paths):
+    """Several files of the same shape as one: lists one after the other, tables merged."""
+
+    def merge(one, two):
+        if isinstance(one, list):
+            return one + two
+        return {k: merge(one[k], two[k]) if k in one and k in two else one.get(k, two.get(k)) for k in {**one, **two}}
+
+    return functools.reduce(merge, map(read, sorted(paths)))
 
 
 # Slot name → the key of the pack's list.

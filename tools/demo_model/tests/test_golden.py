@@ -46,6 +46,11 @@ def test_what_is_judged_is_a_whole_prefix_of_the_answer(case):
     assert ENCODER.theirs.decode(kept["ids"], skip_special_tokens=False) == kept["text"][: case["judged"]]
 
 
+def test_golden_cases_cut_where_a_code_point_would_break():
+    assert len(next(s["ids"] for s in IDS["a cut inside an emoji"]["segments"] if s["part"] == "answer")) == 246  # of 248
+    assert [s["part"] for s in IDS["no question, only a company"]["segments"] if s["part"] != "instructions"] == ["context", "answer"]
+
+
 def test_untrusted_text_never_becomes_a_control_token():
     control = {ENCODER.ours.token_to_id(m) for m in MARKERS}
     for case in GOLDEN["cases"]:
@@ -86,6 +91,30 @@ def test_the_instructions_of_an_area_stay_short():
     for stage in prompts.rubric()["stages"]:
         system = prompts.render("score.system.jinja", area=prompts.area_of(stage))
         assert len(ENCODER.trusted(system)) <= 450 - 2
+
+
+def own_tokens(kind, segments):
+    return sum(len(ids) for segment, ids in getattr(ENCODER, kind)(segments)[0] if segment.trusted)
+
+
+def test_our_own_words_keep_their_budget():
+    pytest.importorskip("jinja2")
+    chat = (FOLDER / "chat_template.jinja").read_text("utf-8")
+    rubric, constants = prompts.rubric(), prompts.constants()
+    stages = [*rubric["stages"], *(f"{id}_followup" for id, stage in rubric["stages"].items() if stage["follow_up"])]
+    named = lambda things: [{"name": name, "score": "66.66"} for name in things]
+    for language in constants["languages"]:
+        interview = {"language": language, "position": "가"}
+        told = {"overall": "66.66", "areas": named(a["name"] for a in rubric["areas"]), "competencies": named(rubric["competencies"].values())}
+        bare = own_tokens("narrative", prompts.narrative_segments(chat, interview, {**told, "answers": []}))
+        assert bare <= constants["narrative"]["instructions"]
+        for stage in stages:
+            parent = {"question": "가", "answer": "나"} if stage.endswith("_followup") else None
+            scored = {"stage": stage, "question": "다", "answer": "라"}
+            assert own_tokens("score", prompts.score_segments(chat, interview, scored, parent)) <= constants["score"]["instructions"]
+            lines = [{"stage": prompts.stage_of(stage)[1], "score": "66.66", "note": "마"}] * 64
+            full = own_tokens("narrative", prompts.narrative_segments(chat, interview, {**told, "answers": lines}))
+            assert full - bare <= 64 * constants["narrative"]["line"]["head"], stage
 
 
 def test_templates_render_to_the_golden_segments():
