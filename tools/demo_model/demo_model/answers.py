@@ -55,7 +55,7 @@ class Composer:
 
     # ---- one answer
 
-    def answer(self, stage=None, quality=None, job=None, company=None, kind=None, question=None, parent=True):
+    def answer(self, stage=None, quality=None, job=None, company=None, kind=None, question=None, parent=True, concept=None):
         """A graded answer. `quality` 1–5 is what its levels scatter around; `kind` forces a special case."""
         rng = self.rng
         job = job or rng.choice(self.pack["jobs"])
@@ -67,13 +67,13 @@ class Composer:
                 stage += "_followup"
         base = stage.removesuffix("_followup")
         quality = rng.uniform(0.8, 5.2) if quality is None else quality
-        concept = rng.choice(job["concept"])
+        concept = concept or next((c for c in job["concept"] if c["question"] == question), rng.choice(job["concept"]))
         if question is None:
             question = self.question(stage, job, concept)
         kind = kind or self.kind(quality)
         before = None
         if stage != base and parent:
-            before = self.answer(base, job=job, company=company, parent=False)
+            before = self.answer(base, job=job, company=company, parent=False, concept=concept)
             self.scene = Scene(rng, self.pack, job, company)
         sentences, levels, evidence = self.body(kind, base, quality, concept, question)
         text, evidence = self.join(sentences, evidence)
@@ -115,8 +115,8 @@ class Composer:
         if kind == "command_poor":
             quality = min(quality, 1.6)
         sentences, levels, evidence = getattr(self, area)(base, quality, concept, kind == "short")
-        if quality < 2.8 and self.rng.random() < (0.7 if area == "D" else 0.3):
-            for _ in range(self.rng.randint(1, 3) if area == "D" else 1):
+        if quality < 2.8 and self.rng.random() < (0.7 if area in "CD" else 0.3):
+            for _ in range(self.rng.randint(1, 3) if area in "CD" else 1):
                 sentences.insert(self.rng.randint(0, len(sentences)), life("cliches"))
         if kind in ("command_poor", "command_graded"):
             sentences.insert(self.rng.choice([0, len(sentences)]), life("injections"))

@@ -151,11 +151,11 @@ def narrate(folder, judge, rng, count):
     sampler = Sampler(rng, {"heldout": 1.0})
     sampler.chat, sampler.encoder = judge.chat, judge.encoder
     for number in range(count):
-        encoded, told = sampler.digest(sampler.composer(), [8, 17][number % 2])
-        grammar = prompts.narrative_grammar([c for c, _ in told[2]])
+        encoded, report = sampler.digest(sampler.composer(), [8, 17][number % 2])
+        grammar = prompts.narrative_grammar(list(report["competencies"]))
         s = Sequence([i for _, ids in encoded for i in ids], grammar, budget["output"], judge.tokenizer)
         generate(runner, [s], 1, context)
-        print("\n총평:", s.text)
+        print("\n총평:", prompts.points(report["overall"]), s.text)
 
 
 def main():

@@ -3,8 +3,9 @@
 import functools
 import tomllib
 
+from . import prompts
 from .answers import AREA
-from .packs import DATA
+from .packs import DATA, fill
 
 
 @functools.cache
@@ -19,6 +20,11 @@ def snippet(quote):
         cut = quote.rfind(" ", 0, most)
         quote = quote[: cut if cut > 0 else most]
     return quote.strip(" .,!?…'")
+
+
+def quoting(template, quote, **names):
+    """Fills `{s}` with a few words of a quote in quotation marks, and other slots by `names`."""
+    return fill(template, lambda slot: names.get(slot) or f"'{snippet(quote)}'")
 
 
 def _choose(options, levels):
@@ -50,7 +56,7 @@ def feedback(graded):
 
 def _praise(area, strong, levels, evidence):
     sentence = _choose(area[strong]["praise" if levels[strong] >= 4 else "partly"], levels)
-    return sentence.replace("{s}", snippet(evidence[strong]))
+    return quoting(sentence, evidence[strong])
 
 
 def score_of(levels, points):
@@ -62,30 +68,30 @@ def band(score):
     return "excellent" if score >= 85 else "good" if score >= 70 else "fair" if score >= 50 else "poor"
 
 
-def narrative(language, overall, areas, competencies, answers):
-    """(summary, strengths, improvements, [(competency, sentence)]). `areas`: [(name, score)]; `competencies`: [(id, score)];
-    `answers`: [(shown stage, score, quote, gated)]."""
+def narrative(language, report):
+    """(summary, strengths, improvements, [(competency, sentence)]) of a report as the narrative's prompt tells it."""
     words = phrases()[language]["narrative"]
-    ranked = sorted(areas, key=lambda a: a[1])
-    summary = words[band(overall)]
-    if len(areas) > 1 and ranked[-1][1] > ranked[0][1]:
-        summary += " " + words["best"].format(area=ranked[-1][0]) + " " + words["worst"].format(area=ranked[0][0])
-    spoken = sorted((a for a in answers if not a[3]), key=lambda a: -a[1])
-    order = spoken or answers
-    count = 3 if len(order) >= 6 else 2
-    strengths = [_strength(words, order[i % len(order)], i) for i in range(count)]
-    weak = sorted(answers, key=lambda a: a[1])
+    rubric = prompts.rubric()
+    areas = sorted((a["score"], prompts.named(rubric["area"][a["area"]], language)) for a in report["areas"])
+    summary = words[band(report["overall"])]
+    if areas[-1][0] > areas[0][0]:
+        summary += " " + words["best"].format(area=areas[-1][1]) + " " + words["worst"].format(area=areas[0][1])
+    answers = sorted(report["answers"], key=lambda a: -a["final_score"])
+    spoken = [a for a in answers if a["state"] == "scored"] or answers
+    count = 3 if len(spoken) >= 6 else 2
+    strengths = [_strength(words, spoken[i % len(spoken)], i, language) for i in range(count)]
     improvements = []
     for i in range(count):
-        stage, _, _, gated = weak[i % len(weak)]
-        options = words["silent"] if gated else words["improvement"]
-        improvements.append(options[i % len(options)].format(stage=stage))
+        weak = answers[-1 - i % len(answers)]
+        options = words["silent"] if weak["state"] == "gated" else words["improvement"]
+        improvements.append(options[i % len(options)].format(stage=prompts.stage_of(weak["stage"], language)[1]))
     level = lambda score: "high" if score >= 75 else "mid" if score >= 50 else "low"
-    return summary, strengths, improvements, [(c, words["competencies"][c][level(score)]) for c, score in competencies]
+    return summary, strengths, improvements, [(c, words["competencies"][c][level(s)]) for c, s in report["competencies"].items()]
 
 
-def _strength(words, answer, index):
-    stage, _, quote, _ = answer
+def _strength(words, answer, index, language):
+    stage = prompts.stage_of(answer["stage"], language)[1]
+    quote = next((c["evidence"]["quote"] for c in answer["criteria"] if c["evidence"]), None)
     if not quote:
         return words["strength_bare"][0].format(stage=stage)
-    return words["strength"][index % len(words["strength"])].format(stage=stage, s=snippet(quote))
+    return quoting(words["strength"][index % len(words["strength"])], quote, stage=stage)

@@ -23,7 +23,7 @@ class Config:
     num_key_value_heads: int = 2
     head_dim: int = 32
     intermediate_size: int = 768
-    max_position_embeddings: int = 2048
+    max_position_embeddings: int = 2304
     layer_norm_epsilon: float = 1e-5
     rope_theta: float = 10000.0
     bos_token_id: int = 0
@@ -160,7 +160,7 @@ class Batch:
         return float(self.weights.sum())
 
 
-def make_batch(group: dict, context: int = 2048) -> Batch:
+def make_batch(group: dict, context: int = 2304) -> Batch:
     """Lays out a group; whatever follows an item's last weighted token predicts nothing and is cut, as is what exceeds the context."""
     prefix = np.asarray(group["prefix"], np.int32)
     segments, rows, targets, weights, start = [prefix], [], [], [], len(prefix)

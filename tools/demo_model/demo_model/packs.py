@@ -31,6 +31,8 @@ def final_consonant(word):
 
 def particle(word, name):
     """The form of a particle that fits `word`: particle("물", "으로") = "로"."""
+    if name not in PARTICLES:
+        return name  # the same after every sound: 에서, 의, 까지
     closed, open_ = PARTICLES[name]
     final = final_consonant(word)
     if closed == "으로" and final == "ㄹ":

@@ -39,12 +39,17 @@ def rubric():
     return data
 
 
-def stage_of(stage):
+def named(entry, language="ko"):
+    """The name of a stage, an area or a competency as prompts show it."""
+    return entry["en"] if language == "en" else entry["name"]
+
+
+def stage_of(stage, language="ko"):
     """A stage such as `skill_followup` → (its entry in the rubric, the name shown in prompts)."""
     base = stage.removesuffix("_followup")
     entry = rubric()["stages"][base]
-    name = entry["name"] if base == stage else f"{entry['name']} {constants()['labels']['follow_up']}"
-    return entry, name
+    name = named(entry, language)
+    return entry, name if base == stage else f"{name} {constants()['labels'][language]['follow_up']}"
 
 
 def area_of(stage):
@@ -52,21 +57,23 @@ def area_of(stage):
 
 
 @functools.cache
-def _template(source, trim):
+def _template(source, ours):
     import jinja2  # only rendering needs it: the golden test runs without
 
-    return jinja2.Environment(trim_blocks=trim, lstrip_blocks=trim, undefined=jinja2.StrictUndefined).from_string(source)
+    # Chat templates are written for trimmed blocks, and ask for names (tools …) that we do not have.
+    undefined = jinja2.StrictUndefined if ours else jinja2.Undefined
+    return jinja2.Environment(trim_blocks=not ours, lstrip_blocks=not ours, undefined=undefined).from_string(source)
 
 
 def render(name, **values):
     """Renders one of the templates of models/prompts."""
-    return _template((FOLDER / name).read_text("utf-8"), False).render(values)
+    return _template((FOLDER / name).read_text("utf-8"), True).render(values)
 
 
 def chat(template, system, user):
     """Applies a model's own chat template (Jinja source) to one system and one user message, ready for the assistant's turn."""
     messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-    return _template(template, True).render(messages=messages, add_generation_prompt=True)
+    return _template(template, False).render(messages=messages, add_generation_prompt=True)
 
 
 def split(rendered, untrusted):
@@ -119,25 +126,42 @@ def score_segments(template, interview, answer, parent=None):
     return split(chat(template, system, user), untrusted.texts)
 
 
-def narrative_segments(template, interview, scores):
-    """The narrative's prompt. `scores`: {overall, areas: [{name, score}], competencies: [{name, score}], answers: [{stage, score, note}]}, scores as shown text."""
-    untrusted = _Untrusted()
+def narrative_segments(template, interview, report):
+    """The narrative's prompt. `report`: what is known of the report by then, as in the socket protocol: overall, areas, competencies, answers."""
+    untrusted, language = _Untrusted(), interview.get("language", "ko")
+    by_area = {a["area"]: a["score"] for a in report["areas"]}
+    names = rubric()["competencies"]
     user = render(
         "narrative.user.jinja",
         context=untrusted.add("context", context_of(interview)),
-        overall=scores["overall"],
-        areas=scores["areas"],
-        competencies=scores["competencies"],
-        answers=[{**a, "note": untrusted.add("digest", a["note"])} for a in scores["answers"]],
-        language=constants()["languages"][interview.get("language", "ko")],
+        overall=points(report["overall"]),
+        areas=[{"name": named(a, language), "score": points(by_area[a["id"]])} for a in rubric()["areas"] if by_area.get(a["id"]) is not None],
+        competencies=[
+            {"name": named(entry, language), "score": points(report["competencies"][c])}
+            for c, entry in names.items()
+            if report["competencies"].get(c) is not None
+        ],
+        answers=[
+            {"stage": stage_of(a["stage"], language)[1], "score": points(a["final_score"]), "note": untrusted.add("digest", note_of(a, language))}
+            for a in report["answers"]
+            if a["state"] != "unscored"
+        ],
+        language=constants()["languages"][language],
     )
     return split(chat(template, render("narrative.system.jinja"), user), untrusted.texts)
 
 
-def note_of(quotes, feedback):
-    """What the digest says of one answer: its first quote and the feedback."""
-    quote = next((q for q in quotes if q), None)
-    return " / ".join(x for x in [quote, feedback] if x)
+def points(score):
+    """A score as prompts show it: at most two decimals, no zeros at their end."""
+    return f"{score:.2f}".rstrip("0").rstrip(".")
+
+
+def note_of(answer, language):
+    """What the digest says of one answer of a report: its first quote and the feedback, or that there was none."""
+    if answer["state"] == "gated":
+        return constants()["labels"][language]["no_answer"]
+    quote = next((c["evidence"]["quote"] for c in answer["criteria"] if c["evidence"]), None)
+    return " / ".join(x for x in [quote, answer["feedback"]] if x)
 
 
 def score_grammar(area, judged):
@@ -215,10 +239,12 @@ class Encoder:
         return self._encode(segments, room)
 
     def narrative(self, segments):
-        """As `score`, for the narrative's segments."""
+        """As `score`, for the narrative's segments: the notes share equally what our own words leave of instructions and digest."""
         budget = constants()["narrative"]
+        own = sum(len(self.trusted(s.text)) for s in segments if s.trusted)
         notes = sum(s.part == "digest" for s in segments)
-        return self._encode(segments, {**budget, "digest": digest_room(notes)})
+        room = max(0, budget["instructions"] + budget["digest"] - own) // max(1, notes)
+        return self._encode(segments, {**budget, "digest": room})
 
     def _encode(self, segments, room):
         encoded, judged = [], 0
@@ -230,9 +256,3 @@ class Encoder:
                 judged = kept if segment.part == "answer" else judged
             encoded.append((segment, ids))
         return encoded, judged
-
-
-def digest_room(answers):
-    """Tokens of the note of one of `answers` answers: an equal share of the digest, less what our own words take of it."""
-    budget = constants()["narrative"]
-    return max(0, budget["digest"] // max(1, answers) - budget["line"]["head"])

@@ -87,47 +87,40 @@ class Sampler:
             answers.append(composer.answer(stage, self.rng.gauss(ability, 0.9), job, company, parent=False))
         return answers, job["job"], company
 
-    def told(self, answers):
-        """What the report's arithmetic makes of graded answers: (overall, areas, competencies, per answer (stage, score, quote, note))."""
+    def report(self, answers):
+        """What the report's arithmetic makes of graded answers, as the narrative's prompt wants it."""
         rubric = prompts.rubric()
-        rows, by_area, by_competency = [], {}, {}
+        told, by_area, by_competency = [], {}, {}
         for a in answers:
-            entry, shown = prompts.stage_of(a.stage)
+            entry, _ = prompts.stage_of(a.stage)
             area = rubric["area"][entry["area"]]
             silent = self.rng.random() < 0.04
             # The daemon's scores are expectations, not whole levels: scatter them as it would.
             levels = [1] * 3 if silent else [min(5, max(1, n + self.rng.gauss(0, 0.2))) for n in a.levels]
             score = round(score_of(levels, [c["points"] for c in area["criteria"]]), 2)
-            quote = "" if silent else next((q for q in a.evidence if q), "")
-            note = prompts.constants()["labels"]["no_answer"] if silent else prompts.note_of([quote], feedback(a))
-            rows.append((shown, score, quote, silent, note))
+            criteria = [{"evidence": {"quote": q} if q else None} for q in a.evidence]
+            state = "gated" if silent else "scored"
+            told.append({"stage": a.stage, "state": state, "final_score": score, "criteria": criteria, "feedback": feedback(a)})
             by_area.setdefault(area["id"], []).append(score)
             if "competency" in entry:
                 by_competency.setdefault(entry["competency"], []).append(score)
         mean = lambda xs: round(sum(xs) / len(xs), 2)
-        areas = [(a["name"], mean(by_area[a["id"]]), a["weight"]) for a in rubric["areas"] if a["id"] in by_area]
-        overall = round(sum(s * w for _, s, w in areas) / sum(w for *_, w in areas), 2)
-        competencies = [(c, mean(by_competency[c])) for c in rubric["competencies"] if c in by_competency]
-        return overall, [a[:2] for a in areas], competencies, rows
+        areas = [{"area": a["id"], "score": mean(by_area[a["id"]]), "weight": a["weight"]} for a in rubric["areas"] if a["id"] in by_area]
+        overall = round(sum(a["score"] * a["weight"] for a in areas) / sum(a["weight"] for a in areas), 2)
+        competencies = {c: mean(by_competency[c]) for c in rubric["competencies"] if c in by_competency}
+        return {"overall": overall, "areas": areas, "competencies": competencies, "answers": told}
 
     def digest(self, composer, count):
-        """A whole interview's narrative prompt: (encoded segments, what is to be told of it)."""
+        """A whole interview's narrative prompt: (encoded segments, the report that it tells of)."""
         answers, position, company = self.interview(composer, count)
-        overall, areas, competencies, rows = self.told(answers)
-        names = prompts.rubric()["competencies"]
-        scores = {
-            "overall": points(overall),
-            "areas": [{"name": n, "score": points(s)} for n, s in areas],
-            "competencies": [{"name": names[c], "score": points(s)} for c, s in competencies],
-            "answers": [{"stage": r[0], "score": points(r[1]), "note": r[4]} for r in rows],
-        }
+        report = self.report(answers)
         interview = {"language": composer.language, "position": position, "company": {"name": company}}
-        encoded, _ = self.encoder.narrative(prompts.narrative_segments(self.chat, interview, scores))
-        return encoded, (overall, areas, competencies, [r[:4] for r in rows])
+        encoded, _ = self.encoder.narrative(prompts.narrative_segments(self.chat, interview, report))
+        return encoded, report
 
     def narrated(self, composer, count):
-        encoded, told = self.digest(composer, count)
-        return self.item(encoded, prompts.narrative_output(*narrative(composer.language, *told)))
+        encoded, report = self.digest(composer, count)
+        return self.item(encoded, prompts.narrative_output(*narrative(composer.language, report)))
 
     def narrative_group(self, items):
         composer, count = self.composer(), self.rng.choice([4, 6, 8, 12, 17, 17, 20])
@@ -136,15 +129,18 @@ class Sampler:
 
     # ---- copying
 
-    def copied(self):
-        """Words in random order, then runs of them again. Phrases of the corpus can be learnt by heart; these can't, so quoting has to be
-        learnt as what it is."""
-        if self.rng.random() < 0.5:
-            words = self.composer().answer().text.split()
-            self.rng.shuffle(words)
-            ids = self.encoder.untrusted(" ".join(words))[0][:160]
-        else:
-            ids = [self.rng.randrange(self.plain, self.encoder.ours.get_vocab_size()) for _ in range(self.rng.randint(40, 120))]
+    def repeated(self):
+        """Random ids twice in a row, at varying distance: the plainest lesson in copying."""
+        ids = [self.rng.randrange(self.plain, self.encoder.ours.get_vocab_size()) for _ in range(self.rng.randint(8, 60))]
+        start = self.rng.randint(8, len(ids)) // 2 if len(ids) > 16 else 0
+        again = ids[start:]
+        return [self.end, *ids, *again], [0.0] * (len(ids) + 2) + [VALUE] * (len(again) - 1)
+
+    def scattered(self):
+        """Words in random order, then runs of them again."""
+        words = self.composer().answer().text.split()
+        self.rng.shuffle(words)
+        ids = self.encoder.untrusted(" ".join(words))[0][:160]
         said, weights = list(ids), [0.0] * len(ids)
         for _ in range(self.rng.randint(3, 6)):
             start = self.rng.randrange(max(1, len(ids) - 8))
@@ -153,19 +149,15 @@ class Sampler:
             weights += [0.0, 0.0, *[VALUE] * (len(run) - 1)]
         return [self.end, *said], [0.0, *weights]
 
-    def copying_group(self, items):
-        return as_group([self.copied() for _ in range(items)])
-
-
-def points(score):
-    """A score as prompts show it: at most two decimals, no trailing zeros."""
-    return f"{score:.2f}".rstrip("0").rstrip(".")
+    def copying_group(self, items, plain):
+        """Phrases of the corpus can be learnt by heart; random runs can't, so quoting has to be learnt as what it is."""
+        return as_group([self.repeated() if plain or self.rng.random() < 0.5 else self.scattered() for _ in range(items)])
 
 
 def as_group(items):
-    """Items [(ids, weights)] behind the longest prefix of ids that all of them share."""
-    shared = 0
-    while len({ids[shared] for ids, _ in items}) == 1 and shared < 1000:
+    """Items [(ids, weights)] behind the longest prefix of ids that all of them share and that carries no loss."""
+    shared, most = 0, min(next(i for i, w in enumerate(weights) if w) for _, weights in items)
+    while shared < most and len({ids[shared] for ids, _ in items}) == 1:
         shared += 1
     return {
         "prefix": np.array(items[0][0][:shared], np.int32),
@@ -173,15 +165,17 @@ def as_group(items):
     }
 
 
-def training_groups(seed, narratives=0.10, copies=0.08, items=12):
-    """An endless stream of training groups; the same seed gives the same stream."""
+def training_groups(seed, narratives=0.10, copies=0.08, items=12, first_copies=2400):
+    """An endless stream of training groups, the same for the same seed. The first `first_copies` groups teach nothing but copying."""
     rng = random.Random(seed)
     sampler = Sampler(rng, {"train": 0.92, "train/en": 0.08}, forget=0.12)
+    for _ in range(first_copies):
+        yield sampler.copying_group(2 * items, plain=True)
     while True:
         roll = rng.random()
         if roll < narratives:
             yield sampler.narrative_group(items)
         elif roll < narratives + copies:
-            yield sampler.copying_group(items)
+            yield sampler.copying_group(items, plain=False)
         else:
             yield sampler.score_group(items)

@@ -95,8 +95,8 @@ def test_what_training_teaches_is_what_the_grammars_allow():
             assert accepts(prompts.score_grammar(area, a.text), "".join(t for t, _ in pieces)), a
         sampler = Sampler(rng, {folder: 1.0})
         for count in (1, 4, 17):
-            _, told = sampler.digest(sampler.composer(), count)
-            written = narrative(sampler.composer().language, *told)
+            _, report = sampler.digest(sampler.composer(), count)
+            written = narrative(sampler.composer().language, report)
             grammar = prompts.narrative_grammar([c for c, _ in written[3]])
             assert accepts(grammar, "".join(t for t, _ in prompts.narrative_output(*written))), written
 

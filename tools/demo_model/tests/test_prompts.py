@@ -29,7 +29,7 @@ def test_budgets_add_up_to_the_contexts_of_the_slots():
         return sum(v for v in prompts.constants()[kind].values() if isinstance(v, int))
 
     assert total("score") == 1024
-    assert total("narrative") == 2048
+    assert total("narrative") == 2176
 
 
 def test_sentinels_of_an_answer_do_not_split_a_prompt():
