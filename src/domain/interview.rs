@@ -1,0 +1,449 @@
+//! An interview as it may be judged: whatever is in an [`Interview`] has been checked.
+
+use super::ids::{AnswerId, InterviewId, InvalidId};
+use super::rubric::Rubric;
+
+/// What a client sent, before any check. Absent fields are `None`.
+#[derive(Debug, Clone, Default)]
+pub struct Draft {
+    pub interview_id: Option<String>,
+    pub language: Option<String>,
+    pub position: Option<String>,
+    pub company: Option<Company>,
+    pub candidate: Option<Candidate>,
+    pub answers: Vec<AnswerDraft>,
+}
+
+/// An answer as a client sent it.
+#[derive(Debug, Clone, Default)]
+pub struct AnswerDraft {
+    pub answer_id: Option<String>,
+    pub stage: String,
+    pub question: String,
+    pub answer: String,
+    pub follow_up_of: Option<String>,
+}
+
+/// The language of an interview: what the feedback is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Language {
+    #[default]
+    Korean,
+    English,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Company {
+    pub name: Option<String>,
+    pub ideal: Vec<String>,
+}
+
+/// Kept for the report's reader; never shown to the model.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Candidate {
+    pub name: Option<String>,
+    pub resume_summary: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interview {
+    pub id: InterviewId,
+    pub language: Language,
+    pub position: Option<String>,
+    pub company: Option<Company>,
+    pub candidate: Option<Candidate>,
+    answers: Vec<Answer>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub id: AnswerId,
+    /// As in the rubric, `_followup` included.
+    pub stage: String,
+    pub question: String,
+    pub text: String,
+    /// An earlier answer of the same interview.
+    pub follow_up_of: Option<AnswerId>,
+}
+
+/// How much of everything an interview may have. Texts are counted in code points.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub answers: usize,
+    pub question: usize,
+    pub answer: usize,
+    pub resume_summary: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            answers: 64,
+            question: 4_000,
+            answer: 20_000,
+            resume_summary: 4_000,
+        }
+    }
+}
+
+/// Why an interview is refused: `path` says where, as in `answers[3].stage`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub struct Refusal {
+    pub path: String,
+    pub problem: Problem,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    #[error("{0}")]
+    Id(#[from] InvalidId),
+    #[error("has {actual}, the limit is {limit}")]
+    TooLarge { limit: usize, actual: usize },
+    #[error("must not be empty")]
+    Empty,
+    #[error("holds the control character U+{:04X}; only line breaks and tabs are allowed", u32::from(*.0))]
+    ControlCharacter(char),
+    #[error("{0:?} is not a language; ko and en are")]
+    UnknownLanguage(String),
+    #[error("{found:?} is not a stage of the rubric; its stages are {known}")]
+    UnknownStage { found: String, known: String },
+    #[error("{0} is the id of an earlier answer")]
+    DuplicateId(AnswerId),
+    #[error("is missing: the stage {0} follows up an answer")]
+    ParentMissing(String),
+    #[error("is not allowed: the stage {0} follows up nothing")]
+    ParentNotAllowed(String),
+    #[error("{0} is no earlier answer of this interview")]
+    UnknownParent(AnswerId),
+    #[error("{parent} has the stage {found}; {stage} follows up {base} or {base}_followup")]
+    ParentOfOtherStage {
+        parent: AnswerId,
+        found: String,
+        stage: String,
+        base: String,
+    },
+}
+
+impl Problem {
+    fn at(self, path: impl Into<String>) -> Refusal {
+        Refusal {
+            path: path.into(),
+            problem: self,
+        }
+    }
+}
+
+impl Interview {
+    /// Checks a draft. `new_id` is the id if the client chose none. The answers may be none only of an interview that is opened (`may_be_empty`).
+    pub fn new(
+        draft: Draft,
+        new_id: InterviewId,
+        may_be_empty: bool,
+        rubric: &Rubric,
+        limits: &Limits,
+    ) -> Result<Self, Refusal> {
+        let id = match &draft.interview_id {
+            Some(text) => InterviewId::parse(text).map_err(|e| Problem::Id(e).at("interview_id"))?,
+            None => new_id,
+        };
+        if draft.answers.is_empty() && !may_be_empty {
+            return Err(Problem::Empty.at("answers"));
+        }
+        check_people(&draft, limits)?;
+        let mut interview = Self {
+            id,
+            language: language(draft.language.as_deref())?,
+            position: draft.position,
+            company: draft.company,
+            candidate: draft.candidate,
+            answers: Vec::with_capacity(draft.answers.len().min(limits.answers)),
+        };
+        within("answers", draft.answers.len(), limits.answers)?;
+        for answer in draft.answers {
+            interview.add(answer, rubric, limits)?;
+        }
+        Ok(interview)
+    }
+
+    /// In the order in which they were given.
+    pub fn answers(&self) -> &[Answer] {
+        &self.answers
+    }
+
+    pub fn answer(&self, id: &AnswerId) -> Option<&Answer> {
+        self.answers.iter().find(|answer| answer.id == *id)
+    }
+
+    /// Checks one more answer and appends it; on a refusal nothing has changed.
+    pub fn add(&mut self, draft: AnswerDraft, rubric: &Rubric, limits: &Limits) -> Result<&Answer, Refusal> {
+        let position = self.answers.len();
+        let path = |field: &str| format!("answers[{position}].{field}");
+        within("answers", position + 1, limits.answers)?;
+        let id = AnswerId::parse(&draft.answer_id.unwrap_or_else(|| format!("a{}", position + 1)))
+            .map_err(|e| Problem::Id(e).at(path("answer_id")))?;
+        if self.answer(&id).is_some() {
+            return Err(Problem::DuplicateId(id).at(path("answer_id")));
+        }
+        check_text(path("question"), &draft.question, limits.question)?;
+        check_text(path("answer"), &draft.answer, limits.answer)?;
+        let follow_up_of = self.parent(&draft.stage, draft.follow_up_of.as_deref(), rubric, &path)?;
+        self.answers.push(Answer {
+            id,
+            stage: draft.stage,
+            question: draft.question,
+            text: draft.answer,
+            follow_up_of,
+        });
+        Ok(&self.answers[position])
+    }
+
+    fn parent(
+        &self,
+        stage_id: &str,
+        parent: Option<&str>,
+        rubric: &Rubric,
+        path: &dyn Fn(&str) -> String,
+    ) -> Result<Option<AnswerId>, Refusal> {
+        let Some(stage) = rubric.stage(stage_id) else {
+            let known = rubric.stage_ids().join(", ");
+            return Err(Problem::UnknownStage {
+                found: stage_id.to_owned(),
+                known,
+            }
+            .at(path("stage")));
+        };
+        let place = path("follow_up_of");
+        let parent = match (stage.is_follow_up, parent) {
+            (false, None) => return Ok(None),
+            (false, Some(_)) => return Err(Problem::ParentNotAllowed(stage_id.to_owned()).at(place)),
+            (true, None) => return Err(Problem::ParentMissing(stage_id.to_owned()).at(place)),
+            (true, Some(text)) => AnswerId::parse(text).map_err(|e| Problem::Id(e).at(place.clone()))?,
+        };
+        let Some(answer) = self.answer(&parent) else {
+            return Err(Problem::UnknownParent(parent).at(place));
+        };
+        if rubric
+            .stage(&answer.stage)
+            .is_none_or(|of_parent| of_parent.base != stage.base)
+        {
+            let problem = Problem::ParentOfOtherStage {
+                parent,
+                found: answer.stage.clone(),
+                stage: stage_id.to_owned(),
+                base: stage.base.to_owned(),
+            };
+            return Err(problem.at(place));
+        }
+        Ok(Some(parent))
+    }
+}
+
+fn language(text: Option<&str>) -> Result<Language, Refusal> {
+    match text {
+        None | Some("ko") => Ok(Language::Korean),
+        Some("en") => Ok(Language::English),
+        Some(other) => Err(Problem::UnknownLanguage(other.to_owned()).at("language")),
+    }
+}
+
+fn check_people(draft: &Draft, limits: &Limits) -> Result<(), Refusal> {
+    let company = draft.company.iter();
+    let names = company
+        .clone()
+        .filter_map(|c| c.name.as_ref())
+        .map(|text| ("company.name", text));
+    let ideals = company.flat_map(|c| &c.ideal).map(|text| ("company.ideal", text));
+    let candidate = draft.candidate.iter();
+    let candidates = candidate
+        .clone()
+        .filter_map(|c| c.name.as_ref())
+        .map(|text| ("candidate.name", text));
+    let resumes = candidate
+        .filter_map(|c| c.resume_summary.as_ref())
+        .map(|text| ("candidate.resume_summary", text));
+    let positions = draft.position.iter().map(|text| ("position", text));
+    positions
+        .chain(names)
+        .chain(ideals)
+        .chain(candidates)
+        .chain(resumes)
+        .try_for_each(|(path, text)| check_text(path, text, limits.resume_summary))
+}
+
+fn check_text(path: impl Into<String>, text: &str, limit: usize) -> Result<(), Refusal> {
+    let path = path.into();
+    if let Some(control) = text
+        .chars()
+        .find(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+    {
+        return Err(Problem::ControlCharacter(control).at(path));
+    }
+    within(path, text.chars().count(), limit)
+}
+
+fn within(path: impl Into<String>, actual: usize, limit: usize) -> Result<(), Refusal> {
+    if actual > limit {
+        Err(Problem::TooLarge { limit, actual }.at(path))
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::rubric::DEFAULT;
+
+    fn answer(stage: &str, id: &str, parent: Option<&str>) -> AnswerDraft {
+        AnswerDraft {
+            answer_id: Some(id.into()),
+            stage: stage.into(),
+            question: "왜요?".into(),
+            answer: "그래서요.".into(),
+            follow_up_of: parent.map(Into::into),
+        }
+    }
+
+    fn interview(answers: Vec<AnswerDraft>) -> Result<Interview, Refusal> {
+        checked(Draft {
+            answers,
+            ..Draft::default()
+        })
+    }
+
+    fn checked(draft: Draft) -> Result<Interview, Refusal> {
+        Interview::new(
+            draft,
+            InterviewId::parse("new").unwrap(),
+            false,
+            &Rubric::parse(DEFAULT).unwrap(),
+            &Limits::default(),
+        )
+    }
+
+    fn refusal(answers: Vec<AnswerDraft>) -> String {
+        interview(answers).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let anonymous = |stage: &str| AnswerDraft {
+            answer_id: None,
+            ..answer(stage, "", None)
+        };
+        let interview = interview(vec![anonymous("intro"), anonymous("growth")]).unwrap();
+        assert_eq!((interview.id.as_str(), interview.language), ("new", Language::Korean));
+        assert_eq!(
+            interview.answers().iter().map(|a| a.id.as_str()).collect::<Vec<_>>(),
+            ["a1", "a2"]
+        );
+    }
+
+    #[test]
+    fn follow_ups_may_form_chains() {
+        let chain = vec![
+            answer("skill", "x", None),
+            answer("skill_followup", "y", Some("x")),
+            answer("skill_followup", "z", Some("y")),
+        ];
+        assert_eq!(
+            interview(chain).unwrap().answers()[2]
+                .follow_up_of
+                .as_ref()
+                .unwrap()
+                .as_str(),
+            "y"
+        );
+    }
+
+    #[test]
+    fn follow_ups_of_anything_else_are_refused() {
+        let first = || answer("skill", "x", None);
+        assert!(refusal(vec![first(), answer("skill_followup", "y", None)]).contains("follow_up_of: is missing"));
+        assert!(refusal(vec![first(), answer("growth", "y", Some("x"))]).contains("follows up nothing"));
+        assert!(refusal(vec![first(), answer("growth_followup", "y", Some("x"))]).contains("x has the stage skill"));
+        assert!(refusal(vec![answer("skill_followup", "y", Some("y"))]).contains("no earlier answer"));
+        assert!(
+            refusal(vec![answer("skill_followup", "y", Some("x")), first()])
+                .contains("answers[0].follow_up_of: x is no earlier answer")
+        );
+    }
+
+    #[test]
+    fn ids_collide_also_with_those_that_were_left_out() {
+        assert!(
+            refusal(vec![answer("intro", "x", None), answer("growth", "x", None)])
+                .contains("answers[1].answer_id: x is the id")
+        );
+        let second = AnswerDraft {
+            answer_id: None,
+            ..answer("growth", "", None)
+        };
+        assert!(refusal(vec![answer("intro", "a2", None), second]).contains("a2 is the id"));
+    }
+
+    #[test]
+    fn limits_and_characters_are_checked_where_they_stand() {
+        assert_eq!(refusal(vec![]), "answers: must not be empty");
+        assert_eq!(
+            refusal((0..65).map(|i| answer("intro", &format!("x{i}"), None)).collect()),
+            "answers: has 65, the limit is 64"
+        );
+        let long = AnswerDraft {
+            answer: "가".repeat(20_001),
+            ..answer("intro", "x", None)
+        };
+        assert_eq!(refusal(vec![long]), "answers[0].answer: has 20001, the limit is 20000");
+        let control = AnswerDraft {
+            question: "가\u{0}나".into(),
+            ..answer("intro", "x", None)
+        };
+        assert!(refusal(vec![control]).contains("answers[0].question: holds the control character U+0000"));
+        assert!(refusal(vec![answer("magic", "x", None)]).contains("skill, skill_followup"));
+        let lines = AnswerDraft {
+            answer: "한 줄\n\t두 줄\r\n".into(),
+            ..answer("intro", "x", None)
+        };
+        assert!(interview(vec![lines]).is_ok());
+    }
+
+    #[test]
+    fn what_surrounds_the_answers_is_checked_too() {
+        let with = |change: &dyn Fn(&mut Draft)| {
+            let mut draft = Draft {
+                answers: vec![answer("intro", "x", None)],
+                ..Draft::default()
+            };
+            change(&mut draft);
+            checked(draft).map_err(|e| e.to_string())
+        };
+        assert!(
+            with(&|d| d.language = Some("fr".into()))
+                .unwrap_err()
+                .contains("language")
+        );
+        assert!(
+            with(&|d| d.interview_id = Some("a b".into()))
+                .unwrap_err()
+                .starts_with("interview_id")
+        );
+        assert!(
+            with(&|d| d.position = Some("\u{7f}".into()))
+                .unwrap_err()
+                .starts_with("position")
+        );
+        let candidate = |resume: String| {
+            Some(Candidate {
+                name: None,
+                resume_summary: Some(resume),
+            })
+        };
+        assert!(
+            with(&|d| d.candidate = candidate("가".repeat(4_001)))
+                .unwrap_err()
+                .contains("4001")
+        );
+        assert!(with(&|d| d.candidate = candidate("가".repeat(4_000))).is_ok());
+    }
+}

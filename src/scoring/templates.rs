@@ -1,0 +1,96 @@
+//! Rendering: our own templates, strictly, and a model's chat template, as leniently as its authors' tools do.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, UndefinedBehavior, Value, context};
+
+/// A template that could not be rendered, with the engine's reason.
+#[derive(Debug, thiserror::Error)]
+#[error("the template {name} cannot be rendered: {reason}")]
+pub struct TemplateError {
+    name: String,
+    reason: minijinja::Error,
+}
+
+/// Our templates of `models/prompts` and one model's chat template.
+pub struct Templates {
+    ours: Environment<'static>,
+    chat: Environment<'static>,
+}
+
+const OURS: [(&str, &str); 4] = [
+    (
+        "score.system.jinja",
+        include_str!("../../models/prompts/score.system.jinja"),
+    ),
+    (
+        "score.user.jinja",
+        include_str!("../../models/prompts/score.user.jinja"),
+    ),
+    (
+        "narrative.system.jinja",
+        include_str!("../../models/prompts/narrative.system.jinja"),
+    ),
+    (
+        "narrative.user.jinja",
+        include_str!("../../models/prompts/narrative.user.jinja"),
+    ),
+];
+const CHAT: &str = "chat template";
+
+impl Templates {
+    /// `chat_template`: the Jinja source from the model's folder.
+    pub fn new(chat_template: String) -> Result<Self, TemplateError> {
+        let mut ours = plain();
+        ours.set_undefined_behavior(UndefinedBehavior::Strict);
+        for (name, source) in OURS {
+            ours.add_template(name, source).map_err(|reason| TemplateError {
+                name: name.into(),
+                reason,
+            })?;
+        }
+        let mut chat = plain();
+        chat.set_syntax(trimmed_blocks());
+        chat.add_template_owned(CHAT, chat_template)
+            .map_err(|reason| TemplateError {
+                name: format!("{CHAT} of the model"),
+                reason,
+            })?;
+        Ok(Self { ours, chat })
+    }
+
+    /// Renders one of our templates.
+    pub fn render(&self, name: &str, values: Value) -> Result<String, TemplateError> {
+        render(&self.ours, name, values)
+    }
+
+    /// One system and one user message, ready for the assistant's turn.
+    pub fn chat(&self, system: &str, user: &str) -> Result<String, TemplateError> {
+        let message = |role: &str, content: &str| context! { role, content };
+        let messages = vec![message("system", system), message("user", user)];
+        render(&self.chat, CHAT, context! { messages, add_generation_prompt => true })
+    }
+}
+
+/// How chat templates expect their blocks to be read.
+fn trimmed_blocks() -> SyntaxConfig {
+    let mut syntax = SyntaxConfig::builder();
+    syntax.trim_blocks(true).lstrip_blocks(true);
+    syntax.build().expect("the default delimiters do not clash")
+}
+
+fn plain() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment
+}
+
+fn render(environment: &Environment<'static>, name: &str, values: Value) -> Result<String, TemplateError> {
+    let failed = |reason| TemplateError {
+        name: name.into(),
+        reason,
+    };
+    environment
+        .get_template(name)
+        .and_then(|template| template.render(values))
+        .map_err(failed)
+}
