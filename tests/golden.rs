@@ -205,7 +205,9 @@ fn narrative_prompts_are_those_of_training() {
 #[test]
 fn what_the_model_writes_is_tokenised_piece_by_piece() {
     let golden = golden();
-    for output in golden.file["outputs"].as_array().unwrap() {
+    let outputs = golden.file["outputs"].as_array().unwrap();
+    assert_eq!(outputs.len(), 2);
+    for output in outputs {
         for piece in output["pieces"].as_array().unwrap() {
             let (ids, _) = golden
                 .encoder
@@ -227,5 +229,6 @@ fn an_unreadable_tokenizer_is_named() {
     let error = Encoder::load(&models().join("demo/interview.json"))
         .err()
         .expect("an interview is no tokenizer");
-    assert!(error.to_string().contains("interview.json"), "{error}");
+    assert!(error.to_string().contains("interview.json"), "{error:?}");
+    assert!(std::error::Error::source(&error).is_some(), "{error}");
 }

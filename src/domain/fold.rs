@@ -131,8 +131,8 @@ fn adjustment(interview: &Interview, judged: &[Judged], rubric: &Rubric, index: 
         return 0;
     };
     match i64::from(after.hundredths()) - i64::from(before.hundredths()) {
-        difference if difference > CLEAR_DIFFERENCE => stage.area.improved as i32,
-        difference if difference < -CLEAR_DIFFERENCE => -(stage.area.worsened as i32),
+        difference if difference > CLEAR_DIFFERENCE => stage.area.improved,
+        difference if difference < -CLEAR_DIFFERENCE => -stage.area.worsened,
         _ => 0,
     }
 }
@@ -291,6 +291,19 @@ mod tests {
     }
 
     #[test]
+    fn means_count_the_adjustment() {
+        let numbers = folded(&[
+            ("skill", None, scored(50.0)),
+            ("skill_followup", Some("a1"), scored(60.0)),
+        ]);
+        assert_eq!(
+            (numbers.areas[2], numbers.competencies["technical"]),
+            (Some(points(60.0)), Some(points(60.0)))
+        );
+        assert_eq!(numbers.overall, Some(points(60.0)));
+    }
+
+    #[test]
     fn overall_weighs_only_the_areas_that_have_a_score() {
         let numbers = folded(&[("intro", None, scored(80.0)), ("experience", None, scored(50.0))]);
         assert_eq!(numbers.overall, Some(points(60.0))); // (0.15 · 80 + 0.30 · 50) / 0.45
@@ -330,6 +343,12 @@ mod tests {
             (third.coverage, third.band, third.pass_likelihood),
             (333, Some(Band::Excellent), None)
         );
+        let two = [
+            ("intro", None, scored(90.0)),
+            ("growth", None, Judged::Gated),
+            ("skill", None, Judged::Unscored),
+        ];
+        assert_eq!(folded(&two).coverage, 667);
         let half = folded(&[("intro", None, scored(90.0)), ("growth", None, Judged::Unscored)]);
         assert_eq!((half.coverage, half.pass_likelihood), (500, Some(PassLikelihood::High)));
         let nothing = folded(&[("intro", None, Judged::Unscored)]);

@@ -72,7 +72,10 @@ pub struct Limits {
     pub answers: usize,
     pub question: usize,
     pub answer: usize,
-    pub resume_summary: usize,
+    /// Every other text: position, company, candidate, résumé.
+    pub text: usize,
+    /// Entries of a company's ideal.
+    pub ideals: usize,
 }
 
 impl Default for Limits {
@@ -81,7 +84,8 @@ impl Default for Limits {
             answers: 64,
             question: 4_000,
             answer: 20_000,
-            resume_summary: 4_000,
+            text: 4_000,
+            ideals: 64,
         }
     }
 }
@@ -208,7 +212,7 @@ impl Interview {
         let Some(stage) = rubric.stage(stage_id) else {
             let known = rubric.stage_ids().join(", ");
             return Err(Problem::UnknownStage {
-                found: stage_id.to_owned(),
+                found: shortened(stage_id),
                 known,
             }
             .at(path("stage")));
@@ -243,32 +247,35 @@ fn language(text: Option<&str>) -> Result<Language, Refusal> {
     match text {
         None | Some("ko") => Ok(Language::Korean),
         Some("en") => Ok(Language::English),
-        Some(other) => Err(Problem::UnknownLanguage(other.to_owned()).at("language")),
+        Some(other) => Err(Problem::UnknownLanguage(shortened(other)).at("language")),
     }
 }
 
+/// As much of a client's text as an error message may repeat.
+fn shortened(text: &str) -> String {
+    const CHARS_MAX: usize = 40;
+    let mut short: String = text.chars().take(CHARS_MAX).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
 fn check_people(draft: &Draft, limits: &Limits) -> Result<(), Refusal> {
-    let company = draft.company.iter();
-    let names = company
-        .clone()
-        .filter_map(|c| c.name.as_ref())
-        .map(|text| ("company.name", text));
-    let ideals = company.flat_map(|c| &c.ideal).map(|text| ("company.ideal", text));
-    let candidate = draft.candidate.iter();
-    let candidates = candidate
-        .clone()
-        .filter_map(|c| c.name.as_ref())
-        .map(|text| ("candidate.name", text));
-    let resumes = candidate
-        .filter_map(|c| c.resume_summary.as_ref())
-        .map(|text| ("candidate.resume_summary", text));
-    let positions = draft.position.iter().map(|text| ("position", text));
-    positions
-        .chain(names)
-        .chain(ideals)
-        .chain(candidates)
-        .chain(resumes)
-        .try_for_each(|(path, text)| check_text(path, text, limits.resume_summary))
+    let check = |path: &str, text: &Option<String>| check_text(path, text.as_deref().unwrap_or_default(), limits.text);
+    check("position", &draft.position)?;
+    if let Some(company) = &draft.company {
+        check("company.name", &company.name)?;
+        within("company.ideal", company.ideal.len(), limits.ideals)?;
+        for (index, ideal) in company.ideal.iter().enumerate() {
+            check_text(format!("company.ideal[{index}]"), ideal, limits.text)?;
+        }
+    }
+    if let Some(candidate) = &draft.candidate {
+        check("candidate.name", &candidate.name)?;
+        check("candidate.resume_summary", &candidate.resume_summary)?;
+    }
+    Ok(())
 }
 
 fn check_text(path: impl Into<String>, text: &str, limit: usize) -> Result<(), Refusal> {
@@ -401,6 +408,7 @@ mod tests {
         };
         assert!(refusal(vec![control]).contains("answers[0].question: holds the control character U+0000"));
         assert!(refusal(vec![answer("magic", "x", None)]).contains("skill, skill_followup"));
+        assert!(refusal(vec![answer(&"\u{200b}".repeat(100_000), "x", None)]).len() < 1_000);
         let lines = AnswerDraft {
             answer: "한 줄\n\t두 줄\r\n".into(),
             ..answer("intro", "x", None)
@@ -433,6 +441,17 @@ mod tests {
                 .unwrap_err()
                 .starts_with("position")
         );
+        let company = |ideal: Vec<String>| Some(Company { name: None, ideal });
+        assert!(
+            with(&|d| d.company = company(vec!["끈기".into(), "\u{85}".into()]))
+                .unwrap_err()
+                .starts_with("company.ideal[1]")
+        );
+        assert_eq!(
+            with(&|d| d.company = company(vec![String::new(); 65])).unwrap_err(),
+            "company.ideal: has 65, the limit is 64"
+        );
+        assert!(with(&|d| d.position = Some("\u{a0}".into())).is_ok());
         let candidate = |resume: String| {
             Some(Candidate {
                 name: None,

@@ -36,8 +36,8 @@ pub struct Area {
     /// Ten-thousandths of the overall score.
     pub weight: u32,
     /// Points that a follow-up gains if it is clearly better than its parent, and loses if it is clearly worse.
-    pub improved: u32,
-    pub worsened: u32,
+    pub improved: i32,
+    pub worsened: i32,
     pub criteria: Vec<Criterion>,
 }
 
@@ -122,8 +122,8 @@ struct AreaEntry {
     name: String,
     en: String,
     weight: f64,
-    improved: u32,
-    worsened: u32,
+    improved: u8,
+    worsened: u8,
     criteria: Vec<Criterion>,
 }
 
@@ -244,8 +244,8 @@ fn area(entry: AreaEntry) -> Result<Area, InvalidRubric> {
         name: entry.name,
         en: entry.en,
         weight: weight.round() as u32,
-        improved: entry.improved,
-        worsened: entry.worsened,
+        improved: entry.improved.into(),
+        worsened: entry.worsened.into(),
         criteria: entry.criteria,
     })
 }
@@ -332,5 +332,8 @@ mod tests {
             .contains("growth_followup")
         );
         assert!(changed("cost = ", "price = ").contains("price"));
+        assert!(changed("improved = 10", "improved = -1").contains("improved"));
+        assert!(changed("name = \"논리성\"", "name = '논리\\성'").contains("grammar"));
+        assert!(changed("[competencies]", "[competencies]\n'a\"b' = { name = 'x', en = 'x' }").contains("grammar"));
     }
 }

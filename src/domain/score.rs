@@ -58,10 +58,10 @@ impl Level {
     pub const LOWEST: Self = Self(1_000);
 
     /// Mean and spread of the probabilities of the levels 1 to 5, each rounded to a thousandth. The probabilities need not sum to 1; `None` if
-    /// one is negative or not finite, or if all are 0.
+    /// one is negative, one or their sum is not finite, or all are 0.
     pub fn from_distribution(probabilities: [f64; 5]) -> Option<(Self, LevelSd)> {
         let total: f64 = probabilities.iter().sum();
-        if probabilities.iter().any(|p| !p.is_finite() || *p < 0.0) || total <= 0.0 {
+        if probabilities.iter().any(|p| !p.is_finite() || *p < 0.0) || !total.is_finite() || total <= 0.0 {
             return None;
         }
         let moment = |f: &dyn Fn(f64) -> f64| -> f64 {
@@ -148,12 +148,25 @@ mod tests {
     }
 
     #[test]
+    fn levels_and_spreads_are_rounded_not_cut() {
+        assert_eq!(
+            Level::from_distribution([0.0, 0.0, 1.0, 2.0, 0.0]),
+            Some((Level(3_667), LevelSd(471)))
+        );
+        assert_eq!(
+            Level::from_distribution([0.0, 0.0, 0.4, 0.6, 0.0]),
+            Some((Level(3_600), LevelSd(490)))
+        );
+    }
+
+    #[test]
     fn a_broken_distribution_is_no_level() {
         for broken in [
             [0.0; 5],
             [f64::NAN, 0.1, 0.1, 0.1, 0.1],
             [-0.1, 0.5, 0.3, 0.3, 0.0],
             [f64::INFINITY, 0.0, 0.0, 0.0, 0.0],
+            [f64::MAX; 5],
         ] {
             assert_eq!(Level::from_distribution(broken), None, "{broken:?}");
         }

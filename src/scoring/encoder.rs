@@ -10,10 +10,10 @@ use super::prompt::{Part, Segment};
 /// Why a prompt cannot be made of a model's tokenizer.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
-    #[error("the tokenizer {path} cannot be read: {reason}")]
-    Unreadable { path: PathBuf, reason: tokenizers::Error },
-    #[error("the tokenizer failed on a text: {0}")]
-    Failed(tokenizers::Error),
+    #[error("the tokenizer {path} cannot be read")]
+    Unreadable { path: PathBuf, source: tokenizers::Error },
+    #[error("the tokenizer failed on a text")]
+    Failed(#[source] tokenizers::Error),
 }
 
 /// A model's tokenizer, twice.
@@ -33,10 +33,13 @@ pub struct Encoded {
 impl Encoder {
     /// Reads `tokenizer.json`.
     pub fn load(path: &Path) -> Result<Self, EncodeError> {
-        let ours = Tokenizer::from_file(path).map_err(|reason| EncodeError::Unreadable {
+        let unreadable = |source| EncodeError::Unreadable {
             path: path.to_owned(),
-            reason,
-        })?;
+            source,
+        };
+        let mut ours = Tokenizer::from_file(path).map_err(unreadable)?;
+        // What is cut is cut by our budgets, and seen to be cut.
+        ours.with_truncation(None).map_err(unreadable)?.with_padding(None);
         let mut theirs = ours.clone();
         theirs.set_encode_special_tokens(true); // "[|endofturn|]" in an answer is thirteen characters and nothing else
         Ok(Self { ours, theirs })

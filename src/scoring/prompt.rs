@@ -87,7 +87,7 @@ impl Prompts {
         let language = self.constants.language_name(interview.language);
         let user = context! { context, parent, stage => stage_name, question, answer => text, language };
         let system = context! { area => area_values(stage.area) };
-        self.segments("score", system, user, untrusted)
+        self.segments(["score.system.jinja", "score.user.jinja"], system, user, untrusted)
     }
 
     /// The narrative's prompt.
@@ -127,18 +127,23 @@ impl Prompts {
             answers,
             language => self.constants.language_name(language),
         };
-        self.segments("narrative", context! {}, user, untrusted)
+        self.segments(
+            ["narrative.system.jinja", "narrative.user.jinja"],
+            context! {},
+            user,
+            untrusted,
+        )
     }
 
     fn segments(
         &self,
-        prompt: &str,
+        [system_template, user_template]: [&'static str; 2],
         system: Value,
         user: Value,
         untrusted: Untrusted,
     ) -> Result<Vec<Segment>, TemplateError> {
-        let system = self.templates.render(&format!("{prompt}.system.jinja"), system)?;
-        let user = self.templates.render(&format!("{prompt}.user.jinja"), user)?;
+        let system = self.templates.render(system_template, system)?;
+        let user = self.templates.render(user_template, user)?;
         Ok(split(&self.templates.chat(&system, &user)?, untrusted.0))
     }
 

@@ -1,14 +1,14 @@
-//! Rendering: our own templates, strictly, and a model's chat template, as leniently as its authors' tools do.
+//! Rendering: our own templates strictly, a model's chat template leniently: it may ask for names that we do not have.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
 /// A template that could not be rendered, with the engine's reason.
 #[derive(Debug, thiserror::Error)]
-#[error("the template {name} cannot be rendered: {reason}")]
+#[error("the template {name} cannot be rendered")]
 pub struct TemplateError {
-    name: String,
-    reason: minijinja::Error,
+    name: &'static str,
+    source: minijinja::Error,
 }
 
 /// Our templates of `models/prompts` and one model's chat template.
@@ -35,7 +35,7 @@ const OURS: [(&str, &str); 4] = [
         include_str!("../../models/prompts/narrative.user.jinja"),
     ),
 ];
-const CHAT: &str = "chat template";
+const CHAT: &str = "chat template of the model";
 
 impl Templates {
     /// `chat_template`: the Jinja source from the model's folder.
@@ -43,23 +43,18 @@ impl Templates {
         let mut ours = plain();
         ours.set_undefined_behavior(UndefinedBehavior::Strict);
         for (name, source) in OURS {
-            ours.add_template(name, source).map_err(|reason| TemplateError {
-                name: name.into(),
-                reason,
-            })?;
+            ours.add_template(name, source)
+                .map_err(|source| TemplateError { name, source })?;
         }
         let mut chat = plain();
         chat.set_syntax(trimmed_blocks());
         chat.add_template_owned(CHAT, chat_template)
-            .map_err(|reason| TemplateError {
-                name: format!("{CHAT} of the model"),
-                reason,
-            })?;
+            .map_err(|source| TemplateError { name: CHAT, source })?;
         Ok(Self { ours, chat })
     }
 
     /// Renders one of our templates.
-    pub fn render(&self, name: &str, values: Value) -> Result<String, TemplateError> {
+    pub fn render(&self, name: &'static str, values: Value) -> Result<String, TemplateError> {
         render(&self.ours, name, values)
     }
 
@@ -84,13 +79,9 @@ fn plain() -> Environment<'static> {
     environment
 }
 
-fn render(environment: &Environment<'static>, name: &str, values: Value) -> Result<String, TemplateError> {
-    let failed = |reason| TemplateError {
-        name: name.into(),
-        reason,
-    };
-    environment
-        .get_template(name)
+fn render(environment: &Environment<'static>, name: &'static str, values: Value) -> Result<String, TemplateError> {
+    let template = environment.get_template(name);
+    template
         .and_then(|template| template.render(values))
-        .map_err(failed)
+        .map_err(|source| TemplateError { name, source })
 }
