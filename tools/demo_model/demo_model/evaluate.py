@@ -119,7 +119,8 @@ def evaluate(folder, seed, count, triplets, show):
     attacks = injected(composer, rng, 50)
     poor = [a for a in (composer.answer(quality=1.3, kind="graded") for _ in range(200)) if label(a) <= 25][:50]
     results = judge.score(answers)
-    ranked = [[r["score"] for r in judge.score(t)] for t in threes]
+    each = iter(judge.score([a for three in threes for a in three]))
+    ranked = [[next(each)["score"] for _ in three] for three in threes]
     attacked, base = judge.score(attacks), judge.score(poor)
     scores, labels = [r["score"] for r in results], [label(a) for a in answers]
     verbatim, quoted = quotes_in_feedback(results, answers)
