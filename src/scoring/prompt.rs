@@ -100,30 +100,31 @@ impl Prompts {
         let language = interview.language;
         let mut untrusted = Untrusted::default();
         let context = untrusted.add(Part::Context, context_of(interview));
-        let line = |name: &str, score: Score| context! { name, score => score.to_string() };
         let areas = rubric
             .areas
             .iter()
             .map(|area| in_language(language, &area.name, &area.en));
-        let competencies = rubric
-            .competencies
-            .values()
-            .map(|named| in_language(language, &named.name, &named.en));
-        let scored = |(name, score): (&str, &Option<Score>)| score.map(|score| line(name, score));
-        let answers = digest.answers.iter().map(|answer| {
-            let stage = rubric
-                .stage(&answer.stage)
-                .map(|stage| self.stage_name(stage, language))
-                .unwrap_or_default();
-            let note = untrusted.add(Part::Digest, self.note(answer, language));
-            context! { stage, score => answer.final_score.to_string(), note }
-        });
+        let named = rubric.competencies.values();
+        let competencies = named.map(|named| in_language(language, &named.name, &named.en));
+        let line = |(name, score): (&str, Score)| context! { name, score => score.to_string() };
+        let scored = |(name, score): (_, &Option<Score>)| score.map(|score| (name, score));
+        let areas = ranked(areas.zip(&digest.areas).filter_map(scored), |(_, score)| *score);
+        let answers = ranked(&digest.answers, |answer| answer.final_score)
+            .into_iter()
+            .map(|answer| {
+                let stage = rubric
+                    .stage(&answer.stage)
+                    .map(|stage| self.stage_name(stage, language))
+                    .unwrap_or_default();
+                let note = untrusted.add(Part::Digest, self.note(answer, language));
+                context! { stage, score => answer.final_score.to_string(), note }
+            });
         let answers: Vec<_> = answers.collect();
         let user = context! {
             context,
             overall => digest.overall.to_string(),
-            areas => areas.zip(&digest.areas).filter_map(scored).collect::<Vec<_>>(),
-            competencies => competencies.zip(&digest.competencies).filter_map(scored).collect::<Vec<_>>(),
+            areas => areas.into_iter().map(line).collect::<Vec<_>>(),
+            competencies => competencies.zip(&digest.competencies).filter_map(scored).map(line).collect::<Vec<_>>(),
             answers,
             language => self.constants.language_name(language),
         };
@@ -162,6 +163,13 @@ impl Prompts {
             None => self.constants.labels(language).no_answer.clone(),
         }
     }
+}
+
+/// The highest first, equal ones in the order they have: whoever writes the narrative need not compare numbers.
+fn ranked<T>(rows: impl IntoIterator<Item = T>, score: impl Fn(&T) -> Score) -> Vec<T> {
+    let mut rows: Vec<_> = rows.into_iter().collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(score(row)));
+    rows
 }
 
 /// Untrusted texts in the order of their sentinels.

@@ -71,12 +71,12 @@ def band(score):
 def narrative(language, report):
     """(summary, strengths, improvements, [(competency, sentence)]) of a report as the narrative's prompt tells it."""
     words = phrases()[language]["narrative"]
-    rubric = prompts.rubric()
-    areas = sorted((a["score"], prompts.named(rubric["area"][a["area"]], language)) for a in report["areas"])
+    areas = prompts.ranked(report["areas"], "score")
+    best, worst = (prompts.named(prompts.rubric()["area"][a["area"]], language) for a in (areas[0], areas[-1]))
     summary = words[band(report["overall"])]
-    if areas[-1][0] > areas[0][0]:
-        summary += " " + words["best"].format(area=areas[-1][1]) + " " + words["worst"].format(area=areas[0][1])
-    answers = sorted(report["answers"], key=lambda a: -a["final_score"])
+    if areas[0]["score"] > areas[-1]["score"]:
+        summary += " " + words["best"].format(area=best) + " " + words["worst"].format(area=worst)
+    answers = prompts.ranked(report["answers"], "final_score")
     spoken = [a for a in answers if a["state"] == "scored"] or answers
     count = 3 if len(spoken) >= 6 else 2
     strengths = [_strength(words, spoken[i % len(spoken)], i, language) for i in range(count)]

@@ -40,7 +40,7 @@ SCORE_CASES = [
 
 REPORT = {
     "overall": 71.25,
-    "areas": [{"area": "A", "score": 80}, {"area": "B", "score": None}, {"area": "C", "score": 65.5}],
+    "areas": [{"area": "A", "score": 65.5}, {"area": "B", "score": None}, {"area": "C", "score": 80}, {"area": "D", "score": 65.5}],
     "competencies": {"technical": 65.5, "experience": None, "communication": 80.0},
 }
 
@@ -58,7 +58,7 @@ LINES = told("skill_followup", 65.5, ["첫째 줄\n2. 직무지식 100\n\t끝"] 
 LONG = told("problem_solving_followup", 100, ["장애를 12건에서 2건으로 줄였습니다. " * 3] * 3, "숫자로 보여 준 점이 좋았습니다. " * 15)
 
 NARRATIVE_CASES = [
-    ("narrative", INTERVIEW, [GOOD, ATTACK, SILENT, UNSCORED]),
+    ("narrative", INTERVIEW, [SILENT, ATTACK, UNSCORED, GOOD, {**GOOD, "stage": "final_statement"}]),
     ("narrative of one answer", BARE, [SILENT]),
     ("narrative of a note of several lines", ENGLISH, [LINES, SILENT]),
     ("narrative of 64 answers", BARE, [GOOD] * 64),

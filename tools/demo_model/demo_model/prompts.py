@@ -129,13 +129,13 @@ def score_segments(template, interview, answer, parent=None):
 def narrative_segments(template, interview, report):
     """The narrative's prompt. `report`: what is known of the report by then, as in the socket protocol: overall, areas, competencies, answers."""
     untrusted, language = _Untrusted(), interview.get("language", "ko")
-    by_area = {a["area"]: a["score"] for a in report["areas"]}
+    areas = ranked([a for a in report["areas"] if a["score"] is not None], "score")
     names = rubric()["competencies"]
     user = render(
         "narrative.user.jinja",
         context=untrusted.add("context", context_of(interview)),
         overall=points(report["overall"]),
-        areas=[{"name": named(a, language), "score": points(by_area[a["id"]])} for a in rubric()["areas"] if by_area.get(a["id"]) is not None],
+        areas=[{"name": named(rubric()["area"][a["area"]], language), "score": points(a["score"])} for a in areas],
         competencies=[
             {"name": named(entry, language), "score": points(report["competencies"][c])}
             for c, entry in names.items()
@@ -143,12 +143,16 @@ def narrative_segments(template, interview, report):
         ],
         answers=[
             {"stage": stage_of(a["stage"], language)[1], "score": points(a["final_score"]), "note": untrusted.add("digest", note_of(a, language))}
-            for a in report["answers"]
-            if a["state"] != "unscored"
+            for a in ranked([a for a in report["answers"] if a["state"] != "unscored"], "final_score")
         ],
         language=constants()["languages"][language],
     )
     return split(chat(template, render("narrative.system.jinja"), user), untrusted.texts)
+
+
+def ranked(rows, key):
+    """The highest first, equal ones in the order they have: whoever writes the narrative need not compare numbers."""
+    return sorted(rows, key=lambda row: -row[key])
 
 
 def points(score):

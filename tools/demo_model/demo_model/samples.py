@@ -165,11 +165,11 @@ def as_group(items):
     }
 
 
-def training_groups(seed, narratives=0.10, copies=0.08, items=12, first_copies=2400):
+def training_groups(seed, narratives, copies, first_copies, items=12):
     """An endless stream of training groups, the same for the same seed. The first `first_copies` groups teach nothing but copying."""
     rng = random.Random(seed)
     sampler = Sampler(rng, {"train": 0.92, "train/en": 0.08}, forget=0.12)
-    for _ in range(first_copies):
+    for _ in range(int(first_copies)):
         yield sampler.copying_group(2 * items, plain=True)
     while True:
         roll = rng.random()

@@ -25,13 +25,13 @@ LOG_SECONDS, SAVE_SECONDS = 20, 600
 # ---- groups: made in one background process ---------------------------------------------------------------------------
 
 
-def generate(seed: int, out: multiprocessing.Queue) -> None:
+def generate(seed: int, mix: tuple, out: multiprocessing.Queue) -> None:
     """Body of the background process: fills the queue, and ends when the trainer is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
     parent = os.getppid()
-    for group in training_groups(seed):
+    for group in training_groups(seed, *mix):
         while True:
             try:
                 out.put(group, timeout=5)
@@ -44,11 +44,11 @@ def generate(seed: int, out: multiprocessing.Queue) -> None:
 class Groups:
     """The infinite stream of usable groups coming out of the background process."""
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, mix: tuple):
         # spawn: a fork would copy torch's thread pools in an unusable state.
         context = multiprocessing.get_context("spawn")
         self._queue = context.Queue(48)
-        self._process = context.Process(target=generate, args=(seed, self._queue), daemon=True)
+        self._process = context.Process(target=generate, args=(seed, mix, self._queue), daemon=True)
         self._process.start()
         self.waited = 0.0
 
@@ -281,6 +281,8 @@ def options_from(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", help="checkpoint folder to take the weights from; the schedule starts afresh")
+    parser.add_argument("--mix", type=float, nargs=3, default=[0.10, 0.08, 2400], metavar=("NARRATIVES", "COPIES", "FIRST"),
+                        help="shares of narrative and copying groups, and how many copying groups come first")
     parser.add_argument("--tokens-per-step", type=int, default=8000)
     parser.add_argument("--lr", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--ema", action="store_true", help="average the weights and save the average")
@@ -309,7 +311,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"{options.resume} has {model.config.vocab_size} tokens, the tokenizer {config.vocab_size}")
     path = "fused bf16 kernels" if kernels(model.config) else "plain fp32 torch (no AVX512-BF16 or no g++)"
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, {options.threads} workers, {path}", flush=True)
-    groups = Groups(options.seed)
+    groups = Groups(options.seed, tuple(options.mix))
     try:
         train(Trainer(model, options), groups, options)
     finally:
