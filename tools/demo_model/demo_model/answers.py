@@ -21,6 +21,12 @@ class Graded:
     position: str = ""
     company: dict = field(default_factory=dict)
 
+    def sent(self):
+        """(interview, answer, parent) as a client would send them."""
+        interview = {"language": self.language, "position": self.position, "company": self.company}
+        parent = self.parent and {"question": self.parent.question, "answer": self.parent.text}
+        return interview, {"stage": self.stage, "question": self.question, "answer": self.text}, parent
+
 
 BASES = ["intro", "motivation", "skill", "experience", "problem_solving", "communication", "responsibility", "growth", "final_statement"]
 FOLLOWED = ["skill", "experience", "problem_solving", "communication", "responsibility", "growth"]

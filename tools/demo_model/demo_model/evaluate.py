@@ -26,19 +26,15 @@ class Judge:
         self.tokenizer = Tokenizer(folder / "tokenizer.json")
         self.encoder = prompts.Encoder(folder / "tokenizer.json")
         self.chat = (folder / "chat_template.jinja").read_text("utf-8")
-        budget = prompts.constants()["score"]
-        self.context = sum(v for v in budget.values() if isinstance(v, int))
-        self.room = budget["output"]
+        self.context = prompts.slot_tokens("score")
+        self.room = prompts.constants()["score"]["output"]
         self.runner = SlotRunner(folder, SLOTS, self.context)
 
     def score(self, answers):
         """[Graded] → [{score, levels, quotes, feedback, text}]."""
         sequences = []
         for a in answers:
-            interview = {"language": a.language, "position": a.position, "company": a.company}
-            parent = a.parent and {"question": a.parent.question, "answer": a.parent.text}
-            answer = {"stage": a.stage, "question": a.question, "answer": a.text}
-            encoded, judged = self.encoder.score(prompts.score_segments(self.chat, interview, answer, parent))
+            encoded, judged = self.encoder.score(prompts.score_segments(self.chat, *a.sent()))
             grammar = prompts.score_grammar(prompts.area_of(a.stage), a.text[:judged])
             sequences.append(Sequence([i for _, ids in encoded for i in ids], grammar, self.room, self.tokenizer))
         generate(self.runner, sequences, SLOTS, self.context)
@@ -147,7 +143,7 @@ def evaluate(folder, seed, count, triplets, show):
 def narrate(folder, judge, rng, count):
     """Prints narratives of held-out interviews."""
     budget = prompts.constants()["narrative"]
-    context = sum(v for v in budget.values() if isinstance(v, int))
+    context = prompts.slot_tokens("narrative")
     runner = SlotRunner(folder, 1, context)
     sampler = Sampler(rng, {"heldout": 1.0})
     sampler.chat, sampler.encoder = judge.chat, judge.encoder

@@ -31,6 +31,11 @@ def constants():
     return tomllib.loads((FOLDER / "prompts.toml").read_text("utf-8"))
 
 
+def slot_tokens(kind):
+    """Context of a slot for "score" or "narrative": what the budgets of its parts add up to."""
+    return sum(v for v in constants()[kind].values() if isinstance(v, int))
+
+
 @functools.cache
 def rubric():
     """rubric.toml, with `areas` also by id under `area`."""

@@ -47,11 +47,7 @@ class Sampler:
 
     def scored(self, graded):
         """One graded answer as an item, or None if the budget hides something that would be quoted."""
-        answer = {"stage": graded.stage, "question": graded.question, "answer": graded.text}
-        interview = {"language": graded.language, "position": graded.position, "company": graded.company}
-        parent = graded.parent and {"question": graded.parent.question, "answer": graded.parent.text}
-        segments = prompts.score_segments(self.chat, interview, answer, parent)
-        encoded, judged = self.encoder.score(segments)
+        encoded, judged = self.encoder.score(prompts.score_segments(self.chat, *graded.sent()))
         if any(q not in graded.text[:judged] for q in graded.evidence):
             return None
         output = prompts.score_output(prompts.area_of(graded.stage), list(zip(graded.evidence, graded.levels)), feedback(graded))
