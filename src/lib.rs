@@ -1,7 +1,16 @@
 //! interviewd turns AI mock interviews into scored, evidence-backed reports.
 //!
-//! Rooms: `domain` is what an interview is and how its numbers are computed; it is pure and knows no other room.
-//! `scoring` turns answers into prompts; it knows `domain`. Begin reading at [`domain::interview`].
+//! The rooms, and who may use whom (`tests/architecture.rs` holds them to it):
+//!
+//! ```text
+//! main → cli → daemon → everything
+//! actors → scoring, store, engine, domain          scoring → domain, engine (types)
+//! store → domain     socket → domain     hardware → engine (shapes)
+//! domain, engine, runtime → no other room
+//! ```
+//!
+//! Begin reading at [`domain::interview`] for what is judged, at [`engine`] for how, at `actors` for the path of an answer.
 
 pub mod domain;
+pub mod engine;
 pub mod scoring;

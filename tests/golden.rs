@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use interviewd::domain::ids::InterviewId;
-use interviewd::domain::interview::{AnswerDraft, Company, Draft, Interview, Limits};
+use interviewd::domain::interview::{AnswerDraft, Company, Draft, Interview, Limits, Opening};
 use interviewd::domain::rubric::{DEFAULT, Rubric};
 use interviewd::domain::score::Score;
 use interviewd::scoring::encoder::Encoder;
@@ -66,7 +66,7 @@ impl Golden {
         Interview::new(
             draft,
             InterviewId::parse("golden").unwrap(),
-            true,
+            Opening::StaysOpen,
             &self.rubric,
             &Limits::default(),
         )

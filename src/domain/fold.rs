@@ -1,7 +1,7 @@
 //! From judged answers to the numbers of a report: follow-up rule, areas, competencies, overall, bands.
 
 use indexmap::IndexMap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::interview::Interview;
 use super::rubric::Rubric;
@@ -41,7 +41,7 @@ pub struct Numbers {
     pub pass_likelihood: Option<PassLikelihood>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Band {
     Excellent,
@@ -50,7 +50,7 @@ pub enum Band {
     Poor,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PassLikelihood {
     High,
     Medium,
@@ -62,9 +62,18 @@ const CLEAR_DIFFERENCE: i64 = 500; // hundredths of a point
 /// Below this coverage nobody can say whether the candidate would pass.
 const COVERAGE_MIN: u32 = 500; // thousandths
 
-/// Computes a report's numbers. `judged` has one entry for each answer, in the interview's order.
-pub fn fold(interview: &Interview, judged: &[Judged], rubric: &Rubric) -> Numbers {
+/// An interview meets a rubric that it was not accepted under.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the stage {0} of an answer is not in the rubric {1}")]
+pub struct UnknownStage(String, String);
+
+/// Computes a report's numbers. `judged` has one entry for each answer, in the interview's order; `rubric` is the one that the interview was
+/// accepted under.
+pub fn fold(interview: &Interview, judged: &[Judged], rubric: &Rubric) -> Result<Numbers, UnknownStage> {
     assert_eq!(interview.answers().len(), judged.len(), "every answer has ended");
+    if let Some(lost) = interview.answers().iter().find(|a| rubric.stage(&a.stage).is_none()) {
+        return Err(UnknownStage(lost.stage.clone(), rubric.id.clone()));
+    }
     let answers: Vec<_> = (0..judged.len())
         .map(|index| numbers_of(interview, judged, rubric, index))
         .collect();
@@ -92,7 +101,7 @@ pub fn fold(interview: &Interview, judged: &[Judged], rubric: &Rubric) -> Number
             .filter_map(|(score, area)| score.map(|score| (score, area.weight))),
     );
     let coverage = coverage(judged);
-    Numbers {
+    Ok(Numbers {
         areas,
         competencies,
         overall,
@@ -100,7 +109,7 @@ pub fn fold(interview: &Interview, judged: &[Judged], rubric: &Rubric) -> Number
         band: overall.map(band),
         pass_likelihood: overall.filter(|_| coverage >= COVERAGE_MIN).map(pass_likelihood),
         answers,
-    }
+    })
 }
 
 fn numbers_of(interview: &Interview, judged: &[Judged], rubric: &Rubric, index: usize) -> AnswerNumbers {
@@ -170,7 +179,7 @@ fn pass_likelihood(overall: Score) -> PassLikelihood {
 mod tests {
     use super::*;
     use crate::domain::ids::InterviewId;
-    use crate::domain::interview::{AnswerDraft, Draft, Limits};
+    use crate::domain::interview::{AnswerDraft, Draft, Limits, Opening};
     use crate::domain::rubric::DEFAULT;
 
     fn points(points: f64) -> Score {
@@ -196,12 +205,12 @@ mod tests {
         let interview = Interview::new(
             draft,
             InterviewId::parse("x").unwrap(),
-            true,
+            Opening::Whole,
             &rubric,
             &Limits::default(),
         )
         .unwrap();
-        fold(&interview, &answers.iter().map(|a| a.2).collect::<Vec<_>>(), &rubric)
+        fold(&interview, &answers.iter().map(|a| a.2).collect::<Vec<_>>(), &rubric).unwrap()
     }
 
     fn adjustment_of(parent: Judged, follow_up: Judged, stage: &str) -> (i32, Option<Score>) {

@@ -19,8 +19,18 @@ pub enum InvalidId {
 macro_rules! id {
     ($name:ident, $what:literal) => {
         #[doc = concat!("The key of ", $what, ": 1 to 128 of `A-Z a-z 0-9 . _ : -`.")]
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[serde(try_from = "String")]
         pub struct $name(String);
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                check(&text)?;
+                Ok(Self(text))
+            }
+        }
 
         impl $name {
             /// Checks a client's text.

@@ -1,21 +1,26 @@
 //! An interview as it may be judged: whatever is in an [`Interview`] has been checked.
 
+use serde::{Deserialize, Serialize};
+
 use super::ids::{AnswerId, InterviewId, InvalidId};
 use super::rubric::Rubric;
 
 /// What a client sent, before any check. Absent fields are `None`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Draft {
     pub interview_id: Option<String>,
     pub language: Option<String>,
     pub position: Option<String>,
     pub company: Option<Company>,
     pub candidate: Option<Candidate>,
+    #[serde(default)]
     pub answers: Vec<AnswerDraft>,
 }
 
 /// An answer as a client sent it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AnswerDraft {
     pub answer_id: Option<String>,
     pub stage: String,
@@ -24,28 +29,40 @@ pub struct AnswerDraft {
     pub follow_up_of: Option<String>,
 }
 
+/// Whether an interview comes as a whole or answer by answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    Whole,
+    StaysOpen,
+}
+
 /// The language of an interview: what the feedback is written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Language {
     #[default]
+    #[serde(rename = "ko")]
     Korean,
+    #[serde(rename = "en")]
     English,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Company {
     pub name: Option<String>,
+    #[serde(default)]
     pub ideal: Vec<String>,
 }
 
 /// Kept for the report's reader; never shown to the model.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Candidate {
     pub name: Option<String>,
     pub resume_summary: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interview {
     pub id: InterviewId,
     pub language: Language,
@@ -55,7 +72,7 @@ pub struct Interview {
     answers: Vec<Answer>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     pub id: AnswerId,
     /// As in the rubric, `_followup` included.
@@ -139,11 +156,11 @@ impl Problem {
 }
 
 impl Interview {
-    /// Checks a draft. `new_id` is the id if the client chose none. The answers may be none only of an interview that is opened (`may_be_empty`).
+    /// Checks a draft. `new_id` is the id if the client chose none. Only an interview that stays open may begin without answers.
     pub fn new(
         draft: Draft,
         new_id: InterviewId,
-        may_be_empty: bool,
+        opening: Opening,
         rubric: &Rubric,
         limits: &Limits,
     ) -> Result<Self, Refusal> {
@@ -151,7 +168,7 @@ impl Interview {
             Some(text) => InterviewId::parse(text).map_err(|e| Problem::Id(e).at("interview_id"))?,
             None => new_id,
         };
-        if draft.answers.is_empty() && !may_be_empty {
+        if draft.answers.is_empty() && opening == Opening::Whole {
             return Err(Problem::Empty.at("answers"));
         }
         check_people(&draft, limits)?;
@@ -164,8 +181,8 @@ impl Interview {
             answers: Vec::with_capacity(draft.answers.len().min(limits.answers)),
         };
         within("answers", draft.answers.len(), limits.answers)?;
-        for answer in draft.answers {
-            interview.add(answer, rubric, limits)?;
+        for (index, answer) in draft.answers.into_iter().enumerate() {
+            interview.append(answer, &format!("answers[{index}]"), rubric, limits)?;
         }
         Ok(interview)
     }
@@ -181,8 +198,19 @@ impl Interview {
 
     /// Checks one more answer and appends it; on a refusal nothing has changed.
     pub fn add(&mut self, draft: AnswerDraft, rubric: &Rubric, limits: &Limits) -> Result<&Answer, Refusal> {
+        self.append(draft, "answer", rubric, limits)
+    }
+
+    /// `place` is where the client wrote the answer.
+    fn append(
+        &mut self,
+        draft: AnswerDraft,
+        place: &str,
+        rubric: &Rubric,
+        limits: &Limits,
+    ) -> Result<&Answer, Refusal> {
         let position = self.answers.len();
-        let path = |field: &str| format!("answers[{position}].{field}");
+        let path = |field: &str| format!("{place}.{field}");
         within("answers", position + 1, limits.answers)?;
         let id = AnswerId::parse(&draft.answer_id.unwrap_or_else(|| format!("a{}", position + 1)))
             .map_err(|e| Problem::Id(e).at(path("answer_id")))?;
@@ -323,7 +351,7 @@ mod tests {
         Interview::new(
             draft,
             InterviewId::parse("new").unwrap(),
-            false,
+            Opening::Whole,
             &Rubric::parse(DEFAULT).unwrap(),
             &Limits::default(),
         )

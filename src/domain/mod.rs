@@ -1,7 +1,12 @@
-//! What an interview is: ids, answers, rubric, and the arithmetic from levels to a report. Pure: no I/O, no async.
+//! What an interview is: ids, answers, rubric, outcomes, and the arithmetic from levels to a report. Pure: no I/O, no async.
 
+pub mod event;
 pub mod fold;
 pub mod ids;
 pub mod interview;
+pub mod outcome;
+pub mod report;
 pub mod rubric;
 pub mod score;
+pub mod state;
+pub mod time;

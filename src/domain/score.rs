@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A score from 0 to 100 points, in hundredths. Serialised as a JSON number of points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -38,6 +38,12 @@ impl Score {
     /// The mean, rounded half up to a hundredth; `None` of nothing.
     pub fn mean(scores: impl IntoIterator<Item = Self>) -> Option<Self> {
         Self::weighted_mean(scores.into_iter().map(|score| (score, 1)))
+    }
+
+    /// The sum, at most 100 points.
+    pub fn sum(scores: impl IntoIterator<Item = Self>) -> Self {
+        let sum: u32 = scores.into_iter().map(|score| score.0).sum();
+        Self(sum.min(Self::FULL.0))
     }
 
     /// Σ weight · score ÷ Σ weight, rounded half up to a hundredth; `None` if the weights sum to 0.
@@ -104,6 +110,38 @@ impl fmt::Display for Score {
 impl Serialize for Score {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_f64(f64::from(self.0) / 100.0)
+    }
+}
+
+/// Reads a JSON number as the integer of `unit`ths that it shows.
+fn fixed_point<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    unit: f64,
+    range: std::ops::RangeInclusive<u32>,
+) -> Result<u32, D::Error> {
+    let number = f64::deserialize(deserializer)?;
+    let integer = (number * unit).round();
+    if integer < f64::from(*range.start()) || integer > f64::from(*range.end()) || !integer.is_finite() {
+        return Err(serde::de::Error::custom(format!("{number} is out of range")));
+    }
+    Ok(integer as u32)
+}
+
+impl<'de> Deserialize<'de> for Score {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        fixed_point(deserializer, 100.0, 0..=Self::FULL.0).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Level {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        fixed_point(deserializer, 1_000.0, 1_000..=5_000).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for LevelSd {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        fixed_point(deserializer, 1_000.0, 0..=5_000).map(Self)
     }
 }
 

@@ -1,0 +1,68 @@
+//! What the engine asks of a model: prefill a chunk, decode one token for many rows, copy a prefix. Slots are the model's memory.
+
+use super::TokenId;
+
+/// What a model is and holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelShape {
+    /// Length of a row of logits.
+    pub vocabulary: usize,
+    /// Query tile T in tokens: a prefill chunk of length S with S mod T = 1 would change the bits of what it computes.
+    pub query_tile: usize,
+    /// Groups of slots of equal context.
+    pub banks: Vec<BankShape>,
+}
+
+/// A group of slots. Rows of one bank decode together; a sequence never leaves its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BankShape {
+    pub slots: usize,
+    /// Tokens that a slot holds.
+    pub context: usize,
+}
+
+/// A place in a model's key/value cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SlotId {
+    pub bank: usize,
+    pub index: usize,
+}
+
+/// One row of a joint decode step: `token` is written at position `past` of its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeRow {
+    pub token: TokenId,
+    pub past: usize,
+    /// Whether its logits are asked for. Rows that aren't are idle: they stand in the range of slots, and what is written for them at `past` is
+    /// nowhere read again.
+    pub wanted: bool,
+}
+
+/// Why a model did not do what it was asked. After any of these the slots of the call hold nothing of use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    #[error("out of memory on {device}: {reason}")]
+    OutOfMemory { device: String, reason: String },
+    #[error("the run was ended before it was complete")]
+    Terminated,
+    #[error("the model failed: {0}")]
+    Failed(String),
+}
+
+/// A model with its slots. One thread owns it.
+pub trait Model: Send {
+    fn shape(&self) -> &ModelShape;
+
+    /// Feeds `tokens` (at least 2) of one sequence, at positions `past..` of `slot`. Gives the logits of the last token (`vocabulary` long), or
+    /// nothing if they are not `wanted` (the middle of a prefill).
+    fn prefill(&mut self, slot: SlotId, past: usize, tokens: &[TokenId], wanted: bool) -> Result<&[f32], ModelError>;
+
+    /// Feeds one token to each of the slots `first..first + rows.len()` of a bank. Gives the logits of the wanted rows, one after the other.
+    fn decode(&mut self, bank: usize, first: usize, rows: &[DecodeRow]) -> Result<&[f32], ModelError>;
+
+    /// Copies the first `tokens` positions of one slot to another of the same bank.
+    fn copy_prefix(&mut self, from: SlotId, to: SlotId, tokens: usize) -> Result<(), ModelError>;
+
+    /// Gives a bank another number of slots. What any slot of that bank held is gone.
+    fn resize(&mut self, bank: usize, slots: usize) -> Result<(), ModelError>;
+}
