@@ -9,9 +9,16 @@
 //! domain, engine, runtime → no other room
 //! ```
 //!
-//! Begin reading at [`domain::interview`] for what is judged, at [`engine`] for how, at `actors` for the path of an answer.
+//! Begin reading at [`domain::interview`] for what is judged, at [`engine`] for how, at [`actors`] for the path of an answer.
 
+pub mod actors;
+pub mod config;
+pub mod daemon;
 pub mod domain;
 pub mod engine;
+pub mod hardware;
+pub mod runtime;
 pub mod scoring;
 pub mod socket;
+pub mod store;
+pub mod telemetry;

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
+use interviewd::domain::fold::{AnswerNumbers, Numbers};
 use interviewd::domain::ids::InterviewId;
 use interviewd::domain::interview::{AnswerDraft, Company, Draft, Interview, Limits, Opening};
+use interviewd::domain::outcome::{CriterionScore, Evidence, Outcome, Timing, Verdict};
 use interviewd::domain::rubric::{DEFAULT, Rubric};
-use interviewd::domain::score::Score;
+use interviewd::domain::score::{Level, LevelSd, Score};
+use interviewd::scoring::digest::Digest;
 use interviewd::scoring::encoder::Encoder;
-use interviewd::scoring::prompt::{Digest, DigestAnswer, Part, Prompts, Segment};
+use interviewd::scoring::prompt::{Part, Prompts, Segment};
 use interviewd::scoring::templates::Templates;
 use serde_json::Value;
 
@@ -42,11 +45,6 @@ impl Golden {
 
     /// The case's interview with its answers: a parent, if there is one, comes first.
     fn interview(&self, case: &Value, answers: &[&Value]) -> Interview {
-        let given = &case["input"]["interview"];
-        let company = given["company"].as_object().map(|company| Company {
-            name: text(&company["name"]),
-            ideal: company.get("ideal").map(texts).unwrap_or_default(),
-        });
         let answers = answers.iter().map(|answer| AnswerDraft {
             stage: text(&answer["stage"]).unwrap(),
             question: text(&answer["question"]).unwrap(),
@@ -56,11 +54,20 @@ impl Golden {
                 .map(|_| "a1".into()),
             answer_id: None,
         });
+        self.interview_of(case, answers.collect())
+    }
+
+    fn interview_of(&self, case: &Value, answers: Vec<AnswerDraft>) -> Interview {
+        let given = &case["input"]["interview"];
+        let company = given["company"].as_object().map(|company| Company {
+            name: text(&company["name"]),
+            ideal: company.get("ideal").map(texts).unwrap_or_default(),
+        });
         let draft = Draft {
             language: text(&given["language"]),
             position: text(&given["position"]),
             company,
-            answers: answers.collect(),
+            answers,
             ..Draft::default()
         };
         Interview::new(
@@ -68,7 +75,10 @@ impl Golden {
             InterviewId::parse("golden").unwrap(),
             Opening::StaysOpen,
             &self.rubric,
-            &Limits::default(),
+            &Limits {
+                answers: usize::MAX,
+                ..Limits::default()
+            },
         )
         .unwrap()
     }
@@ -127,14 +137,12 @@ fn scoring_prompts_are_those_of_training() {
             .filter(|answer| !answer.is_null())
             .collect();
         let interview = golden.interview(case, &given);
-        let (answer, parent) = match interview.answers() {
-            [parent, answer] => (answer, Some(parent)),
-            [answer] => (answer, None),
-            _ => panic!("a case has one answer, and perhaps its parent"),
-        };
-        let stage = golden.rubric.stage(&answer.stage).unwrap();
-        let segments = golden.prompts.score(&interview, answer, parent, stage).unwrap();
-        let encoded = golden.encoder.score(&segments, &golden.prompts.constants).unwrap();
+        let answer = interview.answers().len() - 1;
+        let segments = golden.prompts.score(&interview, answer, &golden.rubric).unwrap();
+        let encoded = golden
+            .encoder
+            .score(&segments, &golden.prompts.constants.score)
+            .unwrap();
         let (expected, ids) = expected_segments(case);
         assert_eq!(segments, expected, "{}", case["name"]);
         assert_eq!(encoded.segments, ids, "{}", case["name"]);
@@ -142,63 +150,110 @@ fn scoring_prompts_are_those_of_training() {
     }
 }
 
+/// An answer of a report, as it is stored. The digest knows neither levels nor points.
+fn outcome(answer: &Value) -> Outcome {
+    let criterion = |c: &Value| CriterionScore {
+        name: String::new(),
+        points: 0,
+        level: Level::LOWEST,
+        level_sd: LevelSd::default(),
+        score: Score::ZERO,
+        evidence: text(&c["evidence"]["quote"]).map(|quote| Evidence {
+            quote,
+            start: 0,
+            end: 0,
+        }),
+    };
+    let criteria = answer["criteria"].as_array().unwrap().iter().map(criterion).collect();
+    Outcome {
+        verdict: match answer["state"].as_str().unwrap() {
+            "scored" => Verdict::Scored {
+                criteria,
+                feedback: text(&answer["feedback"]).unwrap(),
+            },
+            "gated" => Verdict::Gated { criteria },
+            _ => Verdict::Unscored { reason: String::new() },
+        },
+        flags: Vec::new(),
+        judged_code_points: None,
+        timing: Timing::default(),
+        model_hash: None,
+    }
+}
+
+/// The numbers of a report as the fold would have them.
+fn numbers(report: &Value, rubric: &Rubric) -> Numbers {
+    let area = |id: &str| {
+        let mut areas = report["areas"].as_array().unwrap().iter();
+        areas
+            .find(|area| area["area"] == id)
+            .and_then(|area| score(&area["score"]))
+    };
+    let answer = |answer: &Value| AnswerNumbers {
+        score: None,
+        final_score: score(&answer["final_score"]),
+        adjustment: 0,
+    };
+    let competencies = rubric.competencies.keys();
+    Numbers {
+        answers: report["answers"].as_array().unwrap().iter().map(answer).collect(),
+        areas: rubric.areas.iter().map(|a| area(&a.id)).collect(),
+        competencies: competencies
+            .map(|id| (id.clone(), score(&report["competencies"][id])))
+            .collect(),
+        overall: score(&report["overall"]),
+        coverage: 1_000,
+        band: None,
+        pass_likelihood: None,
+    }
+}
+
+/// The interview that a report is about; follow-ups get a parent in front, which the report says nothing of.
+fn reported(golden: &Golden, case: &Value) -> (Interview, Vec<Outcome>, Numbers) {
+    let report = &case["input"]["report"];
+    let mut numbers = numbers(report, &golden.rubric);
+    let answers = report["answers"].as_array().unwrap();
+    let (mut drafts, mut outcomes, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    for (answer, row) in answers.iter().zip(&numbers.answers) {
+        let stage = text(&answer["stage"]).unwrap();
+        let base = stage.strip_suffix("_followup").map(str::to_owned);
+        let follow_up_of = base.as_ref().map(|_| format!("a{}", drafts.len() + 1));
+        let draft = |stage, follow_up_of| AnswerDraft {
+            stage,
+            follow_up_of,
+            ..AnswerDraft::default()
+        };
+        if let Some(base) = base {
+            drafts.push(draft(base, None));
+            outcomes.push(outcome(&serde_json::json!({"state": "unscored", "criteria": []})));
+            rows.push(AnswerNumbers {
+                score: None,
+                final_score: None,
+                adjustment: 0,
+            });
+        }
+        drafts.push(draft(stage, follow_up_of));
+        outcomes.push(outcome(answer));
+        rows.push(*row);
+    }
+    numbers.answers = rows;
+    (golden.interview_of(case, drafts), outcomes, numbers)
+}
+
 #[test]
 fn narrative_prompts_are_those_of_training() {
     let golden = golden();
     for case in golden.cases("narrative") {
-        let report = &case["input"]["report"];
-        let of_area = |id: &str| {
-            report["areas"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .find(|area| area["area"] == id)
-                .and_then(|a| score(&a["score"]))
-        };
-        let told = |answer: &Value| {
-            let quote = answer["criteria"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .find_map(|c| text(&c["evidence"]["quote"]));
-            (answer["state"] == "scored").then(|| (quote, text(&answer["feedback"]).unwrap()))
-        };
-        let answers = report["answers"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|answer| answer["state"] != "unscored");
-        let digest = Digest {
-            overall: score(&report["overall"]).unwrap(),
-            areas: golden.rubric.areas.iter().map(|area| of_area(&area.id)).collect(),
-            competencies: golden
-                .rubric
-                .competencies
-                .keys()
-                .map(|id| score(&report["competencies"][id]))
-                .collect(),
-            answers: answers
-                .map(|answer| DigestAnswer {
-                    stage: text(&answer["stage"]).unwrap(),
-                    final_score: score(&answer["final_score"]).unwrap(),
-                    told: told(answer),
-                })
-                .collect(),
-        };
-        let interview = golden.interview(case, &[]);
+        let (interview, outcomes, numbers) = reported(&golden, case);
+        let digest = Digest::of(&interview, &outcomes, &numbers).unwrap();
         let segments = golden.prompts.narrative(&interview, &digest, &golden.rubric).unwrap();
+        let encoded = golden
+            .encoder
+            .narrative(&segments, &golden.prompts.constants.narrative)
+            .unwrap();
         let (expected, ids) = expected_segments(case);
         assert_eq!(segments, expected, "{}", case["name"]);
-        assert_eq!(
-            golden
-                .encoder
-                .narrative(&segments, &golden.prompts.constants)
-                .unwrap()
-                .segments,
-            ids,
-            "{}",
-            case["name"]
-        );
+        assert_eq!(encoded.segments, ids, "{}", case["name"]);
     }
 }
 
@@ -209,10 +264,7 @@ fn what_the_model_writes_is_tokenised_piece_by_piece() {
     assert_eq!(outputs.len(), 2);
     for output in outputs {
         for piece in output["pieces"].as_array().unwrap() {
-            let (ids, _) = golden
-                .encoder
-                .untrusted(piece["text"].as_str().unwrap(), usize::MAX)
-                .unwrap();
+            let ids = golden.encoder.plain(piece["text"].as_str().unwrap()).unwrap();
             let expected: Vec<_> = piece["ids"]
                 .as_array()
                 .unwrap()

@@ -2,8 +2,10 @@
 
 pub mod event;
 pub mod fold;
+pub mod gate;
 pub mod ids;
 pub mod interview;
+pub mod markdown;
 pub mod outcome;
 pub mod report;
 pub mod rubric;

@@ -52,6 +52,8 @@ pub enum Failure {
     TooLong { tokens: usize, context: usize },
     #[error("the output did not end within its {0} tokens")]
     Endless(usize),
+    #[error("the job cannot be run: {0}")]
+    Unfit(String),
 }
 
 /// What can be done about a failure.
@@ -70,7 +72,7 @@ impl Failure {
                 Disposition::Retry
             }
             Self::NotFinite => Disposition::Retry,
-            Self::Constraint(_) | Self::TooLong { .. } | Self::Endless(_) => Disposition::Fail,
+            Self::Constraint(_) | Self::TooLong { .. } | Self::Endless(_) | Self::Unfit(_) => Disposition::Fail,
         }
     }
 }

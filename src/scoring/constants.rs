@@ -3,6 +3,13 @@
 use serde::Deserialize;
 
 use crate::domain::interview::Language;
+use crate::domain::report::PromptProvenance;
+use crate::engine::model::BankShape;
+
+/// The bank whose slots hold one answer each.
+pub const SCORING_BANK: usize = 0;
+/// The bank whose slots hold a narrative each.
+pub const NARRATIVE_BANK: usize = 1;
 
 const FILE: &str = include_str!("../../models/prompts/prompts.toml");
 
@@ -31,7 +38,7 @@ pub struct ScoreBudget {
 }
 
 /// Code points of what may be written about one answer.
-#[derive(Debug, Clone, Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreLimits {
     pub evidence: usize,
@@ -50,7 +57,7 @@ pub struct NarrativeBudget {
 }
 
 /// Code points of the narrative's texts, and how many strengths and improvements it has.
-#[derive(Debug, Clone, Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NarrativeLimits {
     pub summary: usize,
@@ -100,6 +107,45 @@ impl Constants {
     }
 }
 
+/// The banks that an engine needs: [`SCORING_BANK`] and [`NARRATIVE_BANK`], with the contexts that the budgets add up to.
+pub fn banks(scoring_slots: usize, narrative_slots: usize) -> Vec<BankShape> {
+    let constants = Constants::load();
+    let bank = |slots, context| BankShape { slots, context };
+    vec![
+        bank(scoring_slots, constants.score.total()),
+        bank(narrative_slots, constants.narrative.total()),
+    ]
+}
+
+/// The version of the prompts and their budgets by part, as reports show them.
+pub fn prompt_provenance() -> PromptProvenance {
+    let Constants {
+        version,
+        score,
+        narrative,
+        ..
+    } = Constants::load();
+    let budgets = [
+        ("score.instructions", score.instructions),
+        ("score.context", score.context),
+        ("score.question", score.question),
+        ("score.parent", score.parent),
+        ("score.answer", score.answer),
+        ("score.output", score.output),
+        ("narrative.instructions", narrative.instructions),
+        ("narrative.context", narrative.context),
+        ("narrative.digest", narrative.digest),
+        ("narrative.output", narrative.output),
+    ];
+    PromptProvenance {
+        version,
+        budgets: budgets
+            .into_iter()
+            .map(|(part, tokens)| (part.to_owned(), tokens))
+            .collect(),
+    }
+}
+
 impl ScoreBudget {
     /// Tokens of a scoring slot.
     pub fn total(&self) -> usize {
@@ -124,5 +170,14 @@ mod tests {
         assert_eq!((constants.score.total(), constants.narrative.total()), (1_024, 2_176));
         assert_eq!(constants.language_name(Language::English), "영어");
         assert_eq!(constants.labels(Language::Korean).no_answer, "무응답");
+    }
+
+    #[test]
+    fn banks_and_provenance_follow_from_the_budgets() {
+        let contexts: Vec<_> = banks(17, 1).iter().map(|bank| (bank.slots, bank.context)).collect();
+        assert_eq!(contexts, [(17, 1_024), (1, 2_176)]);
+        let provenance = prompt_provenance();
+        assert_eq!(provenance.version, 1);
+        assert_eq!(provenance.budgets.values().sum::<usize>(), 1_024 + 2_176);
     }
 }

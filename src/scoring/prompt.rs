@@ -3,7 +3,9 @@
 use minijinja::{Value, context};
 
 use super::constants::Constants;
-use super::templates::{TemplateError, Templates};
+use super::digest::{Digest, Told};
+use super::error::ScoringError;
+use super::templates::Templates;
 use crate::domain::interview::{Answer, Interview, Language};
 use crate::domain::rubric::{Area, Criterion, Rubric, Stage};
 use crate::domain::score::Score;
@@ -29,28 +31,7 @@ pub struct Segment {
     pub text: String,
 }
 
-/// What the narrative's prompt tells of a report.
-#[derive(Debug, Clone)]
-pub struct Digest {
-    pub overall: Score,
-    /// In the rubric's order.
-    pub areas: Vec<Option<Score>>,
-    /// In the rubric's order.
-    pub competencies: Vec<Option<Score>>,
-    /// The scored and the gated answers, in the interview's order.
-    pub answers: Vec<DigestAnswer>,
-}
-
-#[derive(Debug, Clone)]
-pub struct DigestAnswer {
-    /// As in the rubric, `_followup` included.
-    pub stage: String,
-    pub final_score: Score,
-    /// The first quote that is not null, and the feedback; `None` if the answer was gated.
-    pub told: Option<(Option<String>, String)>,
-}
-
-/// Builds prompts for one model and one rubric.
+/// Builds prompts and grammars for one model.
 pub struct Prompts {
     pub constants: Constants,
     templates: Templates,
@@ -64,14 +45,11 @@ impl Prompts {
         }
     }
 
-    /// The prompt that scores one answer, a follow-up together with its parent. `stage` is the answer's.
-    pub fn score(
-        &self,
-        interview: &Interview,
-        answer: &Answer,
-        parent: Option<&Answer>,
-        stage: Stage<'_>,
-    ) -> Result<Vec<Segment>, TemplateError> {
+    /// The prompt that scores the answer at `index`, a follow-up together with its parent.
+    pub fn score(&self, interview: &Interview, index: usize, rubric: &Rubric) -> Result<Vec<Segment>, ScoringError> {
+        let answer = answer_at(interview, index)?;
+        let parent = parent_of(interview, answer)?;
+        let stage = stage_of(rubric, &answer.stage)?;
         let mut untrusted = Untrusted::default();
         // The numbers follow the order of these lines.
         let context = untrusted.add(Part::Context, context_of(interview));
@@ -96,7 +74,7 @@ impl Prompts {
         interview: &Interview,
         digest: &Digest,
         rubric: &Rubric,
-    ) -> Result<Vec<Segment>, TemplateError> {
+    ) -> Result<Vec<Segment>, ScoringError> {
         let language = interview.language;
         let mut untrusted = Untrusted::default();
         let context = untrusted.add(Part::Context, context_of(interview));
@@ -112,14 +90,11 @@ impl Prompts {
         let answers = ranked(&digest.answers, |answer| answer.final_score)
             .into_iter()
             .map(|answer| {
-                let stage = rubric
-                    .stage(&answer.stage)
-                    .map(|stage| self.stage_name(stage, language))
-                    .unwrap_or_default();
-                let note = untrusted.add(Part::Digest, self.note(answer, language));
-                context! { stage, score => answer.final_score.to_string(), note }
-            });
-        let answers: Vec<_> = answers.collect();
+                let stage = self.stage_name(stage_of(rubric, &answer.stage)?, language);
+                let note = untrusted.add(Part::Digest, self.note(&answer.told, language));
+                Ok(context! { stage, score => answer.final_score.to_string(), note })
+            })
+            .collect::<Result<Vec<_>, ScoringError>>()?;
         let user = context! {
             context,
             overall => digest.overall.to_string(),
@@ -142,7 +117,7 @@ impl Prompts {
         system: Value,
         user: Value,
         untrusted: Untrusted,
-    ) -> Result<Vec<Segment>, TemplateError> {
+    ) -> Result<Vec<Segment>, ScoringError> {
         let system = self.templates.render(system_template, system)?;
         let user = self.templates.render(user_template, user)?;
         Ok(split(&self.templates.chat(&system, &user)?, untrusted.0))
@@ -156,13 +131,81 @@ impl Prompts {
         }
     }
 
-    fn note(&self, answer: &DigestAnswer, language: Language) -> String {
-        match &answer.told {
-            Some((Some(quote), feedback)) => format!("{quote} / {feedback}"),
-            Some((None, feedback)) => feedback.clone(),
-            None => self.constants.labels(language).no_answer.clone(),
+    fn note(&self, told: &Told, language: Language) -> String {
+        match told {
+            Told::Judged {
+                quote: Some(quote),
+                feedback,
+            } => format!("{quote} / {feedback}"),
+            Told::Judged { quote: None, feedback } => feedback.clone(),
+            Told::NothingSaid => self.constants.labels(language).no_answer.clone(),
         }
     }
+
+    /// The grammar of one scored answer; quotes are runs of the `judged` text.
+    pub fn score_grammar(&self, area: &Area, judged: &str) -> Result<String, ScoringError> {
+        let criteria: Vec<_> = area.criteria.iter().map(|c| c.name.clone()).collect();
+        let chunks: Vec<_> = judged.chars().map(json_escaped).collect();
+        let chunks = serde_json::Value::from(chunks).to_string();
+        let limits = &self.constants.score.limits;
+        let limits = context! { evidence => limits.evidence, feedback => limits.feedback };
+        self.templates
+            .render("score.lark.jinja", context! { criteria, chunks, limits })
+    }
+
+    /// The grammar of the narrative; `competencies`: the ids of those that have a score, in the rubric's order.
+    pub fn narrative_grammar(&self, competencies: &[String]) -> Result<String, ScoringError> {
+        let limits = &self.constants.narrative.limits;
+        let limits = context! {
+            summary => limits.summary,
+            point => limits.point,
+            competency => limits.competency,
+            points_min => limits.points_min,
+            points_max => limits.points_max,
+        };
+        let competencies = competencies.to_vec();
+        self.templates
+            .render("narrative.lark.jinja", context! { competencies, limits })
+    }
+
+    /// One system and one user message as the model's chat template writes them.
+    pub fn chat(&self, system: &str, user: &str) -> Result<String, ScoringError> {
+        self.templates.chat(system, user)
+    }
+}
+
+/// A code point as it stands within a JSON string.
+fn json_escaped(c: char) -> String {
+    let quoted = serde_json::Value::from(c.to_string()).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+/// The answer at `index` of the interview's order.
+pub fn answer_at(interview: &Interview, index: usize) -> Result<&Answer, ScoringError> {
+    let answers = interview.answers();
+    answers.get(index).ok_or(ScoringError::NoSuchAnswer {
+        index,
+        answers: answers.len(),
+    })
+}
+
+/// Where an answer belongs.
+pub fn stage_of<'a>(rubric: &'a Rubric, stage: &str) -> Result<Stage<'a>, ScoringError> {
+    rubric.stage(stage).ok_or_else(|| ScoringError::UnknownStage {
+        stage: stage.to_owned(),
+        rubric: rubric.id.clone(),
+    })
+}
+
+fn parent_of<'a>(interview: &'a Interview, answer: &Answer) -> Result<Option<&'a Answer>, ScoringError> {
+    let find = |id| {
+        let parent = interview.answer(id);
+        parent.ok_or_else(|| ScoringError::UnknownParent {
+            answer: answer.id.clone(),
+            parent: id.clone(),
+        })
+    };
+    answer.follow_up_of.as_ref().map(find).transpose()
 }
 
 /// The highest first, equal ones in the order they have: whoever writes the narrative need not compare numbers.

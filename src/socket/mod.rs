@@ -1,6 +1,24 @@
 //! The socket: JSON-RPC 2.0, one object a line, as the protocol's contract has it. Knows no actor: whoever answers is a [`service::Service`].
+//!
+//! A line's way: [`listener`] → [`server`] → `connection` → [`frame`] → [`wire`] and [`params`] → the service → [`lines`] → the writer.
 
+mod answering;
 pub mod call;
+pub mod client;
+mod connection;
 pub mod fault;
+pub mod frame;
+pub mod hub;
+pub mod ledger;
+pub mod lines;
+pub mod listener;
+pub mod notification;
+pub mod options;
+mod outgoing;
+pub mod params;
+pub mod server;
 pub mod service;
+#[cfg(test)]
+mod tests;
 pub mod view;
+pub mod wire;

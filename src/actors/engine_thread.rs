@@ -1,0 +1,174 @@
+//! The thread that owns an engine: drains its inbox between steps, sleeps only when there is nothing to do, and never takes the process with it.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use actix::{Message, Recipient};
+
+use crate::engine::job::{Failure, Job, JobEvent, JobId, Output};
+use crate::engine::model::Model;
+use crate::engine::{Engine, Options, SlotView};
+use crate::telemetry::{Counters, Rate};
+
+/// One engine of the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// As in `cuda:0`.
+    pub device: String,
+    pub device_index: u32,
+    /// Most that it may use of the device.
+    pub memory_bytes: u64,
+    /// Answers that it scores at a time.
+    pub slots: usize,
+}
+
+/// Makes the model of an engine; asked again after the engine died.
+pub trait ModelFactory: Send + Sync {
+    /// The error says what is missing and what to do.
+    fn build(&self, planned: &Planned) -> Result<Box<dyn Model>, String>;
+}
+
+/// What the thread is told.
+pub enum Command {
+    Run(Box<Job>),
+    Cancel(JobId),
+    /// Another number of slots in the first bank.
+    Resize(usize),
+    Stop,
+}
+
+/// engine thread → GpuActor: what happened, and when.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct EngineEvent {
+    pub at: Instant,
+    pub what: What,
+}
+
+pub enum What {
+    Up,
+    Admitted(JobId),
+    Prefilled(JobId),
+    Ended(JobId, Result<Output, Failure>),
+    /// The thread has ended; nothing that it had will come back.
+    Down(String),
+}
+
+/// What can be read of an engine from outside while it works.
+#[derive(Debug, Default)]
+pub struct Gauge(Mutex<Reading>);
+
+#[derive(Debug, Default)]
+pub struct Reading {
+    pub slots: Vec<SlotView>,
+    pub steps: u64,
+    pub rate: Rate,
+    /// Jobs in the engine that have no slot yet.
+    pub waiting: usize,
+}
+
+impl Gauge {
+    pub fn read(&self) -> MutexGuard<'_, Reading> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a thread is made of.
+pub struct Plan {
+    /// The pool's id of the engine.
+    pub id: usize,
+    pub planned: Planned,
+    pub factory: Arc<dyn ModelFactory>,
+    pub options: Options,
+    pub gauge: Arc<Gauge>,
+    pub counters: Arc<Counters>,
+    /// When the process began; rates count from here.
+    pub epoch: Instant,
+}
+
+/// Starts the thread; it loads its model first.
+pub fn spawn(plan: Plan, events: Recipient<EngineEvent>) -> std::io::Result<(Sender<Command>, JoinHandle<()>)> {
+    let (commands, inbox) = channel();
+    let name = format!("engine-{}", plan.id);
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        let tell = |what| {
+            events.do_send(EngineEvent {
+                at: Instant::now(),
+                what,
+            })
+        };
+        // A panic below is this engine's death and nobody else's: whatever it touched is dropped with it.
+        let ended = catch_unwind(AssertUnwindSafe(|| live(&plan, &inbox, &tell)));
+        plan.gauge.read().slots.clear();
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => tell(What::Down(reason)),
+            Err(panic) => tell(What::Down(format!("the engine panicked: {}", text_of(&*panic)))),
+        }
+    })?;
+    Ok((commands, thread))
+}
+
+/// Until told to stop.
+fn live(plan: &Plan, inbox: &Receiver<Command>, tell: &dyn Fn(What)) -> Result<(), String> {
+    let model = plan.factory.build(&plan.planned)?;
+    let mut engine = Engine::new(model, plan.options);
+    let mut events = Vec::new();
+    tell(What::Up);
+    loop {
+        let command = match engine.is_idle() {
+            true => inbox.recv().map_err(|_| TryRecvError::Disconnected),
+            false => inbox.try_recv(),
+        };
+        match command {
+            Ok(Command::Run(job)) => engine.submit(*job),
+            Ok(Command::Cancel(id)) => {
+                engine.cancel(id);
+            }
+            Ok(Command::Resize(slots)) => engine.resize(0, slots).map_err(|error| error.to_string())?,
+            Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(()),
+            Err(TryRecvError::Empty) => step(plan, &mut engine, &mut events, tell)?,
+        }
+    }
+}
+
+fn step(plan: &Plan, engine: &mut Engine, events: &mut Vec<JobEvent>, tell: &dyn Fn(What)) -> Result<(), String> {
+    let report = engine.step(events);
+    {
+        let mut reading = plan.gauge.read();
+        engine.snapshot(&mut reading.slots);
+        reading.waiting = engine.waiting();
+        reading.steps += 1;
+        reading
+            .rate
+            .record(millis_since(plan.epoch), report.output_tokens as u64);
+    }
+    let read = report.prompt_tokens + report.reused_tokens;
+    plan.counters.tokens(read as u64, report.output_tokens as u64);
+    if let Some(Err(error)) = report.resized.map(|resized| resized.outcome) {
+        return Err(format!("the slots could not be resized: {error}"));
+    }
+    for event in events.drain(..) {
+        tell(match event {
+            JobEvent::Admitted(id) => What::Admitted(id),
+            JobEvent::Prefilled(id) => What::Prefilled(id),
+            JobEvent::Ended(id, result) => What::Ended(id, result),
+        });
+    }
+    Ok(())
+}
+
+/// Milliseconds from `epoch` to now.
+pub fn millis_since(epoch: Instant) -> u64 {
+    u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("without a message")
+}

@@ -1,0 +1,162 @@
+//! InterviewActor: one for each live interview. Turns its answers into work as they arrive.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
+
+use super::message::{
+    Abandon, AddAnswer, AnswerScored, AnswerScorer, Begin, Case, Extend, Finish, OpenReport, ReportReady,
+};
+use super::room::Place;
+use crate::domain::gate;
+use crate::domain::interview::Interview;
+use crate::domain::outcome::{Flag, Outcome, Timing};
+use crate::domain::time::Timestamp;
+
+/// Whom an InterviewActor sends its answers to.
+#[derive(Clone)]
+pub struct Doors {
+    pub open_report: Recipient<OpenReport>,
+    pub extend_report: Recipient<Extend>,
+    pub gated: Recipient<AnswerScored>,
+    pub scorer: Recipient<AnswerScorer>,
+    /// The pool first, then the report: what the pool still ends must find nobody.
+    pub abandon: [Recipient<Abandon>; 2],
+}
+
+pub struct InterviewActor {
+    case: Arc<Case>,
+    doors: Doors,
+    interview: Option<Arc<Interview>>,
+    /// How many of its answers have been sent on their way.
+    sent: usize,
+    places: VecDeque<Place>,
+}
+
+impl InterviewActor {
+    pub fn new(case: Arc<Case>, doors: Doors) -> Self {
+        Self {
+            case,
+            doors,
+            interview: None,
+            sent: 0,
+            places: VecDeque::new(),
+        }
+    }
+
+    /// Takes the interview as it is now and sends the answers that are new.
+    fn grow(&mut self, interview: Arc<Interview>, due_since: Option<Timestamp>) {
+        let known = self.interview.as_ref().map_or(0, |interview| interview.answers().len());
+        if interview.answers().len() < known {
+            return; // overtaken by a later message, which knew more
+        }
+        self.interview = Some(Arc::clone(&interview));
+        self.doors.extend_report.do_send(Extend {
+            life: self.case.life.clone(),
+            interview: Arc::clone(&interview),
+            due_since,
+        });
+        self.send(&interview, &[]);
+    }
+
+    fn send(&mut self, interview: &Arc<Interview>, outcomes: &[Option<Outcome>]) {
+        for index in self.sent..interview.answers().len() {
+            if outcomes.get(index).is_none_or(Option::is_none) {
+                self.send_one(interview, index);
+            }
+        }
+        self.sent = self.sent.max(interview.answers().len());
+        self.places.clear();
+    }
+
+    fn send_one(&mut self, interview: &Arc<Interview>, index: usize) {
+        let answer = &interview.answers()[index];
+        let place = self.places.pop_front();
+        let gate = gate::gate(&answer.text)
+            .then(|| self.case.rubric.stage(&answer.stage))
+            .flatten();
+        if let Some(stage) = gate {
+            self.doors.gated.do_send(AnswerScored {
+                life: self.case.life.clone(),
+                answer_id: answer.id.clone(),
+                outcome: Outcome {
+                    verdict: gate::gated_outcome(stage.area),
+                    flags: vec![Flag::NoAnswer],
+                    judged_code_points: None,
+                    timing: Timing::default(),
+                    model_hash: None,
+                },
+            });
+            return;
+        }
+        self.doors.scorer.do_send(AnswerScorer {
+            case: Arc::clone(&self.case),
+            interview: Arc::clone(interview),
+            index,
+            queued_at: Instant::now(),
+            place,
+        });
+    }
+}
+
+impl Actor for InterviewActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Begin> for InterviewActor {
+    type Result = ();
+
+    fn handle(&mut self, begin: Begin, context: &mut Self::Context) {
+        self.places = begin.places.into();
+        self.interview = Some(Arc::clone(&begin.interview));
+        let opened = self.doors.open_report.send(OpenReport {
+            case: Arc::clone(&self.case),
+            interview: Arc::clone(&begin.interview),
+            outcomes: begin.outcomes.clone(),
+            due_since: begin.due_since,
+            done: context.address().recipient(),
+        });
+        context.wait(opened.into_actor(self).map(move |opened, actor, context| match opened {
+            Ok(()) => actor.send(&begin.interview, &begin.outcomes),
+            Err(_) => context.stop(), // the reports are shut down: this goes on at the next start
+        }));
+    }
+}
+
+impl Handler<AddAnswer> for InterviewActor {
+    type Result = ();
+
+    fn handle(&mut self, added: AddAnswer, _: &mut Self::Context) {
+        self.places.extend(added.places);
+        self.grow(added.interview, None);
+    }
+}
+
+impl Handler<Finish> for InterviewActor {
+    type Result = ();
+
+    fn handle(&mut self, finish: Finish, _: &mut Self::Context) {
+        self.grow(finish.interview, Some(finish.due_since));
+    }
+}
+
+impl Handler<ReportReady> for InterviewActor {
+    type Result = ();
+
+    fn handle(&mut self, _: ReportReady, context: &mut Self::Context) {
+        context.stop();
+    }
+}
+
+impl Handler<Abandon> for InterviewActor {
+    type Result = ();
+
+    fn handle(&mut self, abandon: Abandon, context: &mut Self::Context) {
+        for door in &self.doors.abandon {
+            door.do_send(abandon.clone());
+        }
+        context.stop();
+    }
+}

@@ -1,0 +1,391 @@
+//! ReportActor: records every outcome, notices when an interview is whole, has the narrative written, folds and stores the report.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
+use tokio::sync::oneshot;
+
+use super::message::{
+    Abandon, AnswerScored, Case, Extend, Life, Making, NarrativeWritten, OpenReport, Provide, ReportReady, Settle,
+    WriteNarrative,
+};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::ids::AnswerId;
+use crate::domain::interview::Interview;
+use crate::domain::outcome::{Outcome, Verdict};
+use crate::domain::report::{Narrative, Provenance, Report, Times};
+use crate::domain::time::Timestamp;
+use crate::store::{Recorded, Store, StoreError};
+use crate::telemetry::Counters;
+
+/// Those who want to know what happens to interviews. Must not block.
+pub trait Watchers: Send + Sync {
+    fn tell(&self, event: Event);
+}
+
+/// The time of day, for what is stored.
+pub type Clock = fn() -> Timestamp;
+
+pub struct ReportActor {
+    store: Store,
+    narrator: Recipient<WriteNarrative>,
+    watchers: Arc<dyn Watchers>,
+    counters: Arc<Counters>,
+    clock: Clock,
+    making: Option<Arc<Making>>,
+    open: HashMap<Life, Open>,
+    /// Writes to the store that are on their way.
+    writing: usize,
+    until_settled: Vec<oneshot::Sender<()>>,
+}
+
+/// A report that is not yet stored.
+struct Open {
+    case: Arc<Case>,
+    interview: Arc<Interview>,
+    outcomes: Vec<Option<Outcome>>,
+    due_since: Option<Timestamp>,
+    phase: Phase,
+    done: Recipient<ReportReady>,
+}
+
+enum Phase {
+    /// Answers are still to end, or to come.
+    Collecting,
+    Narrating,
+    /// The narrative, or why there is none, waits for being folded in.
+    Folding(Result<Narrative, String>),
+    Storing,
+}
+
+impl Open {
+    fn done(&self) -> usize {
+        self.outcomes.iter().flatten().count()
+    }
+
+    fn event(&self, kind: EventKind) -> Event {
+        Event {
+            interview_id: self.interview.id.clone(),
+            kind,
+            done: self.done(),
+            total: self.outcomes.len(),
+        }
+    }
+
+    /// All outcomes, if the interview is whole.
+    fn whole(&self) -> Option<Vec<Outcome>> {
+        self.due_since?;
+        self.outcomes.iter().cloned().collect()
+    }
+}
+
+impl ReportActor {
+    pub fn new(
+        store: Store,
+        narrator: Recipient<WriteNarrative>,
+        watchers: Arc<dyn Watchers>,
+        counters: Arc<Counters>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            store,
+            narrator,
+            watchers,
+            counters,
+            clock,
+            making: None,
+            open: HashMap::new(),
+            writing: 0,
+            until_settled: Vec::new(),
+        }
+    }
+
+    /// Has the narrative written if the interview is whole.
+    fn check(&mut self, life: &Life, context: &mut Context<Self>) {
+        let Some(open) = self.open.get_mut(life) else { return };
+        let (Phase::Collecting, Some(outcomes)) = (&open.phase, open.whole()) else {
+            return;
+        };
+        self.watchers.tell(open.event(EventKind::ReportStarted));
+        if outcomes.iter().any(|outcome| outcome.verdict.score().is_some()) {
+            open.phase = Phase::Narrating;
+            self.narrator.do_send(WriteNarrative {
+                case: Arc::clone(&open.case),
+                interview: Arc::clone(&open.interview),
+                outcomes: Arc::new(outcomes),
+            });
+        } else {
+            open.phase = Phase::Folding(Err("no answer has a score".to_owned()));
+            self.fold(life, context);
+        }
+    }
+
+    /// Folds and stores the report if there is all that it takes.
+    fn fold(&mut self, life: &Life, context: &mut Context<Self>) {
+        let (Some(open), Some(making)) = (self.open.get_mut(life), self.making.clone()) else {
+            return;
+        };
+        let (Some(outcomes), Some(due_since)) = (open.whole(), open.due_since) else {
+            return;
+        };
+        let narrative = match std::mem::replace(&mut open.phase, Phase::Storing) {
+            Phase::Folding(narrative) => narrative,
+            other => {
+                open.phase = other;
+                return;
+            }
+        };
+        let times = Times {
+            submitted_at: open.case.submitted_at,
+            due_since,
+            finished_at: (self.clock)(),
+        };
+        let provenance = provenance(&making, &open.case, &outcomes);
+        let id = life.interview_id.as_str();
+        match Report::assemble(
+            &open.interview,
+            &outcomes,
+            &open.case.rubric,
+            narrative,
+            provenance,
+            times,
+        ) {
+            Ok(report) => self.store_report(life.clone(), report, context),
+            Err(error) => {
+                tracing::error!(interview = id, %error, "the report cannot be folded; it is tried again at the next start")
+            }
+        }
+    }
+
+    fn store_report(&mut self, life: Life, report: Report, context: &mut Context<Self>) {
+        let (status, overall) = (report.status, report.overall);
+        let store = self.store.clone();
+        let key = life.clone();
+        let stored = async move { store.finish(&key.interview_id, key.generation, report).await };
+        self.write(context, stored, move |actor, stored, _| {
+            let Some(open) = actor.open.remove(&life) else { return };
+            match stored {
+                Ok(true) => {
+                    tracing::info!(interview = life.interview_id.as_str(), "report stored");
+                    actor.counters.report();
+                    actor.watchers.tell(open.event(EventKind::ReportReady { status, overall }));
+                }
+                Ok(false) => {} // another life's, or cancelled meanwhile
+                Err(error) => {
+                    tracing::error!(interview = life.interview_id.as_str(), %error, "the report cannot be stored; it is due again at the next start");
+                }
+            }
+            open.done.do_send(ReportReady);
+        });
+    }
+
+    /// Runs a write to the store and counts it until its result has been dealt with.
+    fn write<T: 'static>(
+        &mut self,
+        context: &mut Context<Self>,
+        write: impl Future<Output = T> + 'static,
+        then: impl FnOnce(&mut Self, T, &mut Context<Self>) + 'static,
+    ) {
+        self.writing += 1;
+        context.spawn(write.into_actor(self).map(move |result, actor, context| {
+            then(actor, result, context);
+            actor.writing -= 1;
+            if actor.writing == 0 {
+                for waiting in actor.until_settled.drain(..) {
+                    let _ = waiting.send(()); // whoever asked may have stopped waiting
+                }
+            }
+        }));
+    }
+
+    /// The outcome that an answer has in the store.
+    fn stored(&self, life: &Life, answer_id: &AnswerId) -> Option<Outcome> {
+        let view = self.store.view(&life.interview_id).ok().flatten()?;
+        let index = view
+            .record
+            .interview
+            .answers()
+            .iter()
+            .position(|answer| answer.id == *answer_id)?;
+        view.outcomes.into_iter().nth(index).flatten()
+    }
+
+    fn recorded(
+        &mut self,
+        life: &Life,
+        answer_id: &AnswerId,
+        outcome: Outcome,
+        recorded: Result<Recorded, StoreError>,
+        context: &mut Context<Self>,
+    ) {
+        let id = life.interview_id.as_str();
+        let outcome = match recorded {
+            Ok(Recorded::Stored) => outcome,
+            Ok(Recorded::AlreadyThere) => match self.stored(life, answer_id) {
+                Some(first) => first,
+                None => return, // deleted meanwhile
+            },
+            Ok(Recorded::Stale) => {
+                tracing::debug!(
+                    interview = id,
+                    answer = answer_id.as_str(),
+                    "an outcome of an earlier life was dropped"
+                );
+                return;
+            }
+            Err(error) => {
+                tracing::error!(interview = id, answer = answer_id.as_str(), %error, "an outcome cannot be stored; it is scored again at the next start");
+                return;
+            }
+        };
+        let Some(open) = self.open.get_mut(life) else { return };
+        let Some(index) = open
+            .interview
+            .answers()
+            .iter()
+            .position(|answer| answer.id == *answer_id)
+        else {
+            return;
+        };
+        if open.outcomes[index].is_some() {
+            return;
+        }
+        let kind = event_of(answer_id, &outcome.verdict);
+        match outcome.verdict.score() {
+            Some(_) => self.counters.answer_scored(),
+            None => self.counters.answer_unscored(),
+        }
+        tracing::info!(interview = id, answer = answer_id.as_str(), state = ?outcome.verdict.state(), attempts = outcome.timing.attempts, "answer ended");
+        open.outcomes[index] = Some(outcome);
+        self.watchers.tell(open.event(kind));
+        self.check(life, context);
+    }
+}
+
+fn event_of(answer_id: &AnswerId, verdict: &Verdict) -> EventKind {
+    let answer_id = answer_id.clone();
+    match (verdict.score(), verdict.reason()) {
+        (Some(score), _) => EventKind::AnswerScored { answer_id, score },
+        (None, reason) => EventKind::AnswerUnscored {
+            answer_id,
+            reason: reason.unwrap_or_default().to_owned(),
+        },
+    }
+}
+
+fn provenance(making: &Making, case: &Case, outcomes: &[Outcome]) -> Provenance {
+    let hashes = outcomes.iter().filter_map(|outcome| outcome.model_hash.as_ref());
+    let mut other_models: Vec<_> = hashes.filter(|hash| **hash != making.model.hash).cloned().collect();
+    other_models.sort();
+    other_models.dedup();
+    Provenance {
+        model: making.model.clone(),
+        rubric: case.rubric_provenance.clone(),
+        prompt: making.prompt.clone(),
+        engine: making.engine.clone(),
+        interviewd: env!("CARGO_PKG_VERSION").to_owned(),
+        other_models,
+    }
+}
+
+impl Actor for ReportActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<OpenReport> for ReportActor {
+    type Result = ();
+
+    fn handle(&mut self, asked: OpenReport, context: &mut Self::Context) {
+        let life = asked.case.life.clone();
+        let mut outcomes = asked.outcomes;
+        outcomes.resize(asked.interview.answers().len(), None);
+        let open = Open {
+            case: asked.case,
+            interview: asked.interview,
+            outcomes,
+            due_since: asked.due_since,
+            phase: Phase::Collecting,
+            done: asked.done,
+        };
+        self.open.insert(life.clone(), open);
+        self.check(&life, context);
+    }
+}
+
+impl Handler<Extend> for ReportActor {
+    type Result = ();
+
+    fn handle(&mut self, more: Extend, context: &mut Self::Context) {
+        if let Some(open) = self.open.get_mut(&more.life) {
+            open.outcomes.resize(more.interview.answers().len(), None);
+            open.interview = more.interview;
+            open.due_since = open.due_since.or(more.due_since);
+        }
+        self.check(&more.life, context);
+    }
+}
+
+impl Handler<AnswerScored> for ReportActor {
+    type Result = ();
+
+    fn handle(&mut self, scored: AnswerScored, context: &mut Self::Context) {
+        let AnswerScored {
+            life,
+            answer_id,
+            outcome,
+        } = scored;
+        let store = self.store.clone();
+        let (key, answer, stored) = (life.clone(), answer_id.clone(), outcome.clone());
+        let record = async move { store.record(&key.interview_id, key.generation, &answer, stored).await };
+        self.write(context, record, move |actor, recorded, context| {
+            actor.recorded(&life, &answer_id, outcome, recorded, context);
+        });
+    }
+}
+
+impl Handler<NarrativeWritten> for ReportActor {
+    type Result = ();
+
+    fn handle(&mut self, written: NarrativeWritten, context: &mut Self::Context) {
+        if let Some(open) = self.open.get_mut(&written.life) {
+            open.phase = Phase::Folding(written.narrative);
+            self.fold(&written.life, context);
+        }
+    }
+}
+
+impl Handler<Provide> for ReportActor {
+    type Result = ();
+
+    fn handle(&mut self, Provide { making }: Provide, context: &mut Self::Context) {
+        self.making = Some(making);
+        let lives: Vec<_> = self.open.keys().cloned().collect();
+        for life in lives {
+            self.fold(&life, context);
+        }
+    }
+}
+
+impl Handler<Abandon> for ReportActor {
+    type Result = ();
+
+    fn handle(&mut self, Abandon { life }: Abandon, _: &mut Self::Context) {
+        self.open.remove(&life);
+    }
+}
+
+impl Handler<Settle> for ReportActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Settle, _: &mut Self::Context) -> Self::Result {
+        let (settled, waiting) = oneshot::channel();
+        match self.writing {
+            0 => drop(settled),
+            _ => self.until_settled.push(settled),
+        }
+        Box::pin(async move {
+            let _ = waiting.await; // a dropped sender means that nothing is on its way
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! What operators do: reload, resize, drain, stop; and the search for a model that start and reload share.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::bring_up::{Loaded, bring_up, make_plan, planned};
+use super::faults::with_causes;
+use super::{Condition, Daemon, Settings};
+use crate::actors::message::Provide;
+use crate::actors::pool::Adopt;
+use crate::config::{self, AutoOr};
+use crate::hardware::devices::{Device, DeviceKind};
+use crate::socket::call::{Count, ResizeParams};
+use crate::socket::fault::{Fault, Kind};
+use crate::socket::view::{Accepting, DaemonState, PlanView, PlannedActor, Reloaded};
+
+/// Keys that need no other model and no other plan.
+const LIGHT: [&str; 4] = ["daemon.", "queue.", "interview.", "log."];
+
+impl Daemon {
+    /// Looks for a model and hands it to the pool, or remembers why there is none.
+    pub(super) async fn find_model(self: &Arc<Self>) {
+        let _one_at_a_time = self.loading.lock().await;
+        self.condition_mut().problem = None;
+        let daemon = Arc::clone(self);
+        let found =
+            tokio::task::spawn_blocking(move || bring_up(&daemon.settings(), &|device| daemon.ours(device))).await;
+        match found {
+            Ok(Ok(loaded)) => self.adopt(loaded),
+            Ok(Err(problem)) => self.stay_without(problem),
+            Err(panic) => self.stay_without(format!("looking for the model failed: {panic}")),
+        }
+    }
+
+    fn stay_without(&self, problem: String) {
+        tracing::error!(
+            reason = problem,
+            "degraded: there is no model; interviews are accepted and held"
+        );
+        self.condition_mut().problem = Some(problem);
+    }
+
+    fn adopt(&self, loaded: Loaded) {
+        self.reports.do_send(Provide {
+            making: Arc::clone(&loaded.making),
+        });
+        self.pool.do_send(Adopt {
+            setup: Arc::clone(&loaded.setup),
+            actors: planned(&loaded.plan),
+        });
+        *self.condition_mut() = Condition {
+            loaded: Some(loaded),
+            problem: None,
+        };
+    }
+
+    /// Bytes of a device that the present plan uses.
+    fn ours(&self, device: &Device) -> u64 {
+        let Some(loaded) = self.condition().loaded else {
+            return 0;
+        };
+        let here =
+            |index: u32| loaded.plan.device == device.kind && (device.kind == DeviceKind::Cpu || index == device.index);
+        let mine = loaded.plan.actors.iter().filter(|actor| here(actor.device_index));
+        mine.map(|actor| actor.weights_bytes + actor.kv_bytes + actor.workspace_bytes)
+            .sum()
+    }
+
+    pub(super) async fn reload(self: &Arc<Self>) -> Result<Reloaded, Fault> {
+        let refuse = |text: String| Fault::new(Kind::InvalidParams, format!("nothing was changed: {text}"));
+        let loaded = config::load(&self.source).map_err(|error| refuse(with_causes(&error)))?;
+        let settings = Settings::new(loaded.config).map_err(|error| refuse(with_causes(&error)))?;
+        let old = self.settings();
+        let differences = config::differences(&old.config, &settings.config);
+        let rubric_changed = old.rubric.hash != settings.rubric.hash;
+        let heavy = differences
+            .iter()
+            .any(|d| !d.needs_restart && !LIGHT.iter().any(|light| d.key.starts_with(light)));
+        self.room.set_max(settings.config.queue.max_queued_answers as usize);
+        *self.settings.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(settings);
+        if heavy || rubric_changed || self.condition().problem.is_some() {
+            let daemon = Arc::clone(self);
+            tokio::spawn(async move { daemon.find_model().await });
+        }
+        let (needs_restart, changed): (Vec<_>, Vec<_>) = differences.into_iter().partition(|d| d.needs_restart);
+        let keys = |list: Vec<config::Difference>| list.into_iter().map(|d| d.key.to_string()).collect();
+        tracing::info!("the configuration was read again");
+        Ok(Reloaded {
+            changed: keys(changed),
+            needs_restart: keys(needs_restart),
+        })
+    }
+
+    pub(super) async fn resize(&self, params: ResizeParams) -> Result<PlanView, Fault> {
+        let _one_at_a_time = self.loading.lock().await;
+        let condition = self.condition();
+        let Some(mut loaded) = condition.loaded else {
+            let why = condition
+                .problem
+                .unwrap_or_else(|| "it is still being looked for".to_owned());
+            return Err(Fault::conflict(format!("there is no model to plan for: {why}")));
+        };
+        let mut settings = Settings::clone(&self.settings());
+        let number = |count: Count| match count {
+            Count::Auto => AutoOr::Auto,
+            Count::Number(number) => AutoOr::Value(number),
+        };
+        let pool = &mut settings.config.pool;
+        pool.actors = params.actors.map_or(pool.actors, number);
+        pool.slots_per_actor = params.slots_per_actor.map_or(pool.slots_per_actor, number);
+        let refuse = |text| Fault::new(Kind::InvalidParams, text);
+        loaded.plan = make_plan(&settings, &loaded.detected, &loaded.footprint, &|device| {
+            self.ours(device)
+        })
+        .map_err(refuse)?;
+        let view = plan_view(&loaded);
+        *self.settings.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(settings);
+        self.adopt(loaded);
+        Ok(view)
+    }
+
+    pub(super) async fn set_draining(&self, draining: bool) -> Accepting {
+        self.draining.store(draining, Ordering::Relaxed);
+        tracing::info!(draining, "told whether to accept");
+        Accepting {
+            state: self.state().await.0,
+        }
+    }
+
+    pub(super) async fn ask_to_stop(&self, timeout_s: Option<u64>) -> Accepting {
+        let drain = timeout_s.unwrap_or(self.settings().config.daemon.drain_s);
+        self.draining.store(true, Ordering::Relaxed);
+        self.stop.send_replace(Some(Duration::from_secs(drain)));
+        Accepting {
+            state: DaemonState::Draining,
+        }
+    }
+}
+
+fn plan_view(loaded: &Loaded) -> PlanView {
+    let actors = planned(&loaded.plan).into_iter().map(|planned| PlannedActor {
+        device: planned.device,
+        slots: planned.slots,
+    });
+    PlanView {
+        device: match loaded.plan.device {
+            DeviceKind::Cuda => "cuda".to_owned(),
+            DeviceKind::Cpu => "cpu".to_owned(),
+        },
+        actors: actors.collect(),
+        explanation: loaded.plan.explanation.clone(),
+    }
+}

@@ -1,0 +1,274 @@
+//! From the configuration to a model that can be loaded: devices, model folder, plan, tokenizer, ONNX Runtime. Says exactly what is missing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::faults::with_causes;
+use super::settings::Settings;
+use crate::actors::engine_thread::{ModelFactory, Planned};
+use crate::actors::message::Making;
+use crate::actors::pool::Setup;
+use crate::domain::report::{EngineProvenance, ModelProvenance};
+use crate::engine::Options;
+use crate::engine::model::{BankShape, Model, ModelShape};
+use crate::engine::onnx::{Geometry, OnnxModel, OnnxOptions, Provider};
+use crate::engine::simulated::Simulated;
+use crate::hardware::devices::{Detected, Device, DeviceKind, detect};
+use crate::hardware::footprint::{Contexts, ModelFootprint};
+use crate::hardware::isa::instruction_set;
+use crate::hardware::plan::{Plan, PlanInput, plan};
+use crate::runtime::{Check, ModelFolder, Search, find};
+use crate::scoring::{self, SCORING_BANK, Scorer};
+use crate::socket::view::ModelView;
+
+/// The longest prefill chunk in tokens: what a decoding row may have to wait for. A multiple of every query tile.
+pub const CHUNK_TOKENS: usize = 256;
+const NARRATIVE_SLOTS: u32 = 1;
+
+/// A model that is found, checked and planned for.
+#[derive(Clone)]
+pub struct Loaded {
+    pub model: ModelView,
+    pub footprint: ModelFootprint,
+    pub detected: Arc<Detected>,
+    pub plan: Plan,
+    pub setup: Arc<Setup>,
+    pub making: Arc<Making>,
+}
+
+/// Beside a model's files, and only in tests: the model is not run, its outputs are made up from its inputs.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SimulatedModel {
+    seed: u64,
+    /// What a run costs.
+    step_ms: u64,
+}
+
+const SIMULATED: &str = "simulated.json";
+
+/// Finds everything; the weights are loaded by the engines themselves. Blocks for as long as hashing the model's files takes. `ours`: bytes that
+/// this process holds on the devices already, and that a new plan may count as free.
+pub fn bring_up(settings: &Settings, ours: &dyn Fn(&Device) -> u64) -> Result<Loaded, String> {
+    let explain = |error: &dyn std::error::Error| with_causes(error);
+    let config = &settings.config;
+    let check = match config.model.check_hashes {
+        true => Check::Hashes,
+        false => Check::Sizes,
+    };
+    let folder = ModelFolder::open(&config.model.path, check).map_err(|error| explain(&error))?;
+    let manifest = &folder.manifest;
+    let scorer = Scorer::load(
+        &folder.path,
+        &manifest.chat_template_file,
+        &manifest.eos_ids,
+        manifest.vocab_size,
+    )
+    .map_err(|error| explain(&error))?;
+    scorer
+        .check_rubric(&settings.rubric.rubric)
+        .map_err(|error| explain(&error))?;
+    let detected = detect();
+    for warning in &detected.warnings {
+        tracing::warn!("{warning}");
+    }
+    let footprint = super::planning::footprint(manifest);
+    let plan = make_plan(settings, &detected, &footprint, ours)?;
+    tracing::info!("{}", plan.explanation);
+    let simulated = simulated(&folder.path)?;
+    let (factory, onnxruntime): (Arc<dyn ModelFactory>, String) = match simulated {
+        Some(simulated) => (Arc::new(simulated_factory(simulated, &folder)), "none".to_owned()),
+        None => {
+            let (factory, version) = onnx_factory(settings, &folder, &plan)?;
+            (Arc::new(factory), version)
+        }
+    };
+    let (provider, device) = match (simulated, plan.device) {
+        (Some(_), _) => ("simulated", "none".to_owned()),
+        (None, DeviceKind::Cuda) => ("cuda", plan.actors[0].device_name.clone()),
+        (None, DeviceKind::Cpu) => ("cpu", instruction_set()),
+    };
+    let making = Making {
+        model: ModelProvenance {
+            name: manifest.name.clone(),
+            hash: folder.hash.clone(),
+        },
+        prompt: scoring::prompt_provenance(),
+        engine: EngineProvenance {
+            provider: provider.to_owned(),
+            device,
+            onnxruntime,
+            precision: manifest.precision.name().to_owned(),
+        },
+    };
+    Ok(Loaded {
+        model: ModelView {
+            name: manifest.name.clone(),
+            hash: folder.hash.clone(),
+            precision: manifest.precision.name().to_owned(),
+            context_tokens: manifest.context_tokens,
+            demo: manifest.demo,
+        },
+        setup: Arc::new(Setup {
+            scorer: Arc::new(scorer),
+            factory,
+            options: Options {
+                chunk_tokens: CHUNK_TOKENS,
+            },
+            model_hash: folder.hash.clone(),
+        }),
+        making: Arc::new(making),
+        footprint,
+        detected: Arc::new(detected),
+        plan,
+    })
+}
+
+/// The plan for the memory that is free now.
+pub fn make_plan(
+    settings: &Settings,
+    detected: &Detected,
+    footprint: &ModelFootprint,
+    ours: &dyn Fn(&Device) -> u64,
+) -> Result<Plan, String> {
+    let with_ours = |device: &Device| {
+        let mut device = device.clone();
+        device.memory_free = (device.memory_free + ours(&device)).min(device.memory_total);
+        device
+    };
+    let cards: Vec<_> = detected.cards.iter().map(with_ours).collect();
+    let banks = scoring::banks(1, NARRATIVE_SLOTS as usize);
+    plan(&PlanInput {
+        cards: &cards,
+        cpu: &with_ours(&detected.cpu),
+        cuda_problem: detected.cuda_problem.as_deref(),
+        model: footprint,
+        contexts: Contexts {
+            scoring_tokens: banks[SCORING_BANK].context as u32,
+            narrative_tokens: banks[scoring::NARRATIVE_BANK].context as u32,
+            narrative_slots: NARRATIVE_SLOTS,
+        },
+        wanted: settings.pool_wanted(),
+        chunk_tokens: CHUNK_TOKENS as u32,
+    })
+    .map_err(|error| with_causes(&error))
+}
+
+/// What the pool is told of a plan.
+pub fn planned(plan: &Plan) -> Vec<Planned> {
+    plan.actors
+        .iter()
+        .map(|actor| Planned {
+            device: match plan.device {
+                DeviceKind::Cuda => format!("cuda:{}", actor.device_index),
+                DeviceKind::Cpu => "cpu".to_owned(),
+            },
+            device_index: actor.device_index,
+            memory_bytes: actor.budget_bytes,
+            slots: actor.slots as usize,
+        })
+        .collect()
+}
+
+fn simulated(folder: &Path) -> Result<Option<SimulatedModel>, String> {
+    let path = folder.join(SIMULATED);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| format!("{}: {error}", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
+    }
+}
+
+fn onnx_factory(settings: &Settings, folder: &ModelFolder, plan: &Plan) -> Result<(OnnxFactory, String), String> {
+    let cuda = plan.device == DeviceKind::Cuda;
+    let library = find(&Search {
+        configured: settings.config.runtime.library.clone(),
+        cuda,
+    })
+    .map_err(|error| with_causes(&error))?;
+    // Loaded here, so that a bad library is a reason on `status` and not an engine that dies again and again.
+    let version = OnnxModel::load_runtime(&library, cuda).map_err(|error| with_causes(&error))?;
+    let manifest = &folder.manifest;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let factory = OnnxFactory {
+        library,
+        graph: folder.path.join("model.onnx"),
+        device: plan.device,
+        threads: settings.threads().unwrap_or(cores.div_ceil(plan.actors.len().max(1))),
+        geometry: Geometry {
+            layers: manifest.layers,
+            kv_heads: manifest.kv_heads,
+            head_dim: manifest.head_dim,
+            vocabulary: manifest.vocab_size,
+            query_tile: manifest.query_tile_tokens,
+        },
+    };
+    Ok((factory, version))
+}
+
+/// Makes the models that compute.
+struct OnnxFactory {
+    library: PathBuf,
+    graph: PathBuf,
+    device: DeviceKind,
+    threads: usize,
+    geometry: Geometry,
+}
+
+impl ModelFactory for OnnxFactory {
+    fn build(&self, planned: &Planned) -> Result<Box<dyn Model>, String> {
+        let provider = match self.device {
+            DeviceKind::Cpu => Provider::Cpu { threads: self.threads },
+            DeviceKind::Cuda => Provider::Cuda {
+                device: planned.device_index,
+                memory_limit_bytes: Some(planned.memory_bytes),
+            },
+        };
+        let options = OnnxOptions {
+            library: self.library.clone(),
+            graph: self.graph.clone(),
+            provider,
+            banks: banks(planned.slots),
+            geometry: self.geometry,
+            check_query_tile: self.device == DeviceKind::Cpu,
+        };
+        let model = OnnxModel::load(options).map_err(|error| with_causes(&error))?;
+        Ok(Box::new(model))
+    }
+}
+
+fn banks(slots: usize) -> Vec<BankShape> {
+    scoring::banks(slots, NARRATIVE_SLOTS as usize)
+}
+
+/// Makes the models that only pretend to.
+struct SimulatedFactory {
+    model: SimulatedModel,
+    vocabulary: usize,
+    query_tile: usize,
+}
+
+fn simulated_factory(model: SimulatedModel, folder: &ModelFolder) -> SimulatedFactory {
+    SimulatedFactory {
+        model,
+        vocabulary: folder.manifest.vocab_size,
+        query_tile: folder.manifest.query_tile_tokens,
+    }
+}
+
+impl ModelFactory for SimulatedFactory {
+    fn build(&self, planned: &Planned) -> Result<Box<dyn Model>, String> {
+        let shape = ModelShape {
+            vocabulary: self.vocabulary,
+            query_tile: self.query_tile,
+            banks: banks(planned.slots),
+        };
+        let delay = Duration::from_millis(self.model.step_ms);
+        Ok(Box::new(Simulated::new(shape, self.model.seed).with_delay(delay)))
+    }
+}

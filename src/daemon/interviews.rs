@@ -1,0 +1,332 @@
+//! What clients do with interviews: submit, open, answer, finish, look, retry, cancel, delete.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use uuid::Uuid;
+
+use super::Daemon;
+use super::faults::{internal, of_refusal, of_store};
+use super::lives::life_of;
+use crate::actors::pool::{DescribeLife, Standing};
+use crate::actors::room::{Full, Place};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::ids::{AnswerId, InterviewId};
+use crate::domain::interview::{Answer, AnswerDraft, Draft, Interview, Opening};
+use crate::domain::outcome::Outcome;
+use crate::domain::state::{AnswerState, InterviewState};
+use crate::socket::call::ListParams;
+use crate::socket::fault::{Fault, Kind};
+use crate::socket::view::{
+    AnswerView, Answered, Cancelled, Deleted, InterviewView, ListView, ListedInterview, Moved, Submitted,
+};
+use crate::store::{Accept, Phase, Record, StoreError, View};
+
+const LIST_LIMIT: usize = 100;
+
+/// A client's text as an id of an interview.
+pub fn interview_id(text: &str) -> Result<InterviewId, Fault> {
+    InterviewId::parse(text).map_err(|error| {
+        Fault::new(Kind::InvalidParams, format!("params.interview_id: {error}")).with("path", "interview_id")
+    })
+}
+
+pub fn unknown(id: &InterviewId) -> Fault {
+    Fault::not_found(format!("there is no interview {id}"))
+}
+
+fn ids(interview: &Interview) -> Vec<AnswerId> {
+    interview.answers().iter().map(|answer| answer.id.clone()).collect()
+}
+
+impl Daemon {
+    /// The interview, or `not_found`.
+    pub(super) fn view(&self, id: &InterviewId) -> Result<View, Fault> {
+        self.store.view(id).map_err(of_store)?.ok_or_else(|| unknown(id))
+    }
+
+    fn refuse_while_draining(&self) -> Result<(), Fault> {
+        match self.draining.load(Ordering::Relaxed) {
+            true => Err(Fault::new(
+                Kind::Draining,
+                "the daemon is draining and accepts no interviews and answers now; try again later",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    fn reserve(&self, places: usize) -> Result<Vec<Place>, Fault> {
+        self.room.reserve(places).map_err(|Full { taken, max }| {
+            let message = format!(
+                "the queue is full: {taken} answers wait, {places} more would exceed queue.max_queued_answers = {max}"
+            );
+            let retry_after_ms = (taken as u64 * 50).clamp(1_000, 60_000);
+            Fault::new(Kind::Busy, message).with("retry_after_ms", retry_after_ms)
+        })
+    }
+
+    pub(super) async fn submit(&self, draft: Draft, opening: Opening) -> Result<Submitted, Fault> {
+        self.refuse_while_draining()?;
+        let settings = self.settings();
+        let new_id = InterviewId::parse(&Uuid::now_v7().to_string()).map_err(internal)?;
+        let interview =
+            Interview::new(draft, new_id, opening, &settings.rubric.rubric, &settings.limits).map_err(of_refusal)?;
+        let id = interview.id.clone();
+        // Room first; what is there already needs none.
+        let places = match self.store.view(&id).map_err(of_store)? {
+            Some(_) => Vec::new(),
+            None => self.reserve(interview.answers().len())?,
+        };
+        let accept = Accept {
+            interview,
+            stays_open: opening == Opening::StaysOpen,
+            at: (self.clock)(),
+            rubric_hash: settings.rubric.hash.clone(),
+            rubric_text: Arc::clone(&settings.rubric.text),
+        };
+        let accepted = self.store.accept(accept).await.map_err(of_store)?;
+        let answers = ids(&accepted.record.interview);
+        if accepted.created {
+            tracing::info!(interview = id.as_str(), answers = answers.len(), "accepted");
+            self.tell(&id, EventKind::Accepted, 0, answers.len());
+            self.engage(accepted.record, places);
+        }
+        Ok(Submitted {
+            state: self.view(&id)?.state(),
+            interview_id: id,
+            answers,
+            created: accepted.created,
+        })
+    }
+
+    /// Sets to work what is stored; if that fails, it is set to work at the next start.
+    pub(super) fn engage(&self, record: Record, places: Vec<Place>) {
+        let id = record.interview.id.clone();
+        if let Err(error) = self.lives.engage(record, places) {
+            tracing::error!(interview = id.as_str(), %error, "the interview is stored, but its work cannot begin");
+        }
+    }
+
+    pub(super) fn tell(&self, id: &InterviewId, kind: EventKind, done: usize, total: usize) {
+        self.hub.publish(&Event {
+            interview_id: id.clone(),
+            kind,
+            done,
+            total,
+        });
+    }
+
+    pub(super) async fn answer(&self, id: &str, draft: AnswerDraft) -> Result<Answered, Fault> {
+        self.refuse_while_draining()?;
+        let id = interview_id(id)?;
+        let settings = self.settings();
+        loop {
+            let record = self.view(&id)?.record;
+            if let Some(known) = known_answer(&record, &draft)? {
+                return Ok(answered(&record, known, false));
+            }
+            if record.phase != Phase::Open {
+                return Err(takes_no_more(&record));
+            }
+            let (rubric, _) = self.rubrics.by_hash(&record.rubric_hash).map_err(internal)?;
+            let mut interview = record.interview.clone();
+            let before = interview.answers().len();
+            let answer = interview
+                .add(draft.clone(), &rubric, &settings.limits)
+                .map_err(of_refusal)?
+                .clone();
+            let places = self.reserve(1)?;
+            let answer_id = answer.id.clone();
+            match self.store.add_answer(&id, answer, before).await {
+                Ok(added) => {
+                    let reply = answered(&added.record, answer_id, added.created);
+                    if added.created {
+                        self.engage(added.record, places);
+                    }
+                    return Ok(reply);
+                }
+                // Another answer came first: this one is checked against it and tried again.
+                Err(StoreError::Changed { .. }) => {}
+                Err(error) => return Err(of_store(error)),
+            }
+        }
+    }
+
+    pub(super) async fn finish(&self, id: &str) -> Result<Moved, Fault> {
+        let id = interview_id(id)?;
+        match self.store.close(&id, (self.clock)()).await {
+            Ok((record, newly)) => {
+                let answers = ids(&record.interview);
+                if newly {
+                    self.engage(record, Vec::new());
+                }
+                self.moved(id, answers)
+            }
+            Err(StoreError::Conflict(text)) => {
+                // Repeating `finish` succeeds in any later state; finishing what was cancelled while open does not.
+                let record = self.view(&id)?.record;
+                match record.due_since {
+                    Some(_) => self.moved(id, ids(&record.interview)),
+                    None => Err(Fault::conflict(text)),
+                }
+            }
+            Err(error) => Err(of_store(error)),
+        }
+    }
+
+    fn moved(&self, id: InterviewId, answers: Vec<AnswerId>) -> Result<Moved, Fault> {
+        Ok(Moved {
+            state: self.view(&id)?.state(),
+            interview_id: id,
+            answers,
+        })
+    }
+
+    pub(super) async fn retry(&self, id: &str) -> Result<Moved, Fault> {
+        let id = interview_id(id)?;
+        let record = self.store.reopen(&id, (self.clock)()).await.map_err(of_store)?;
+        tracing::info!(interview = id.as_str(), "retried");
+        let answers = ids(&record.interview);
+        self.engage(record, Vec::new());
+        self.moved(id, answers)
+    }
+
+    pub(super) async fn cancel(&self, id: &str) -> Result<Cancelled, Fault> {
+        let id = interview_id(id)?;
+        let (record, newly) = self.store.cancel(&id).await.map_err(of_store)?;
+        if newly {
+            tracing::info!(interview = id.as_str(), "cancelled");
+            self.lives.abandon(&record);
+            let total = record.interview.answers().len();
+            self.tell(&id, EventKind::Cancelled, total, total);
+        }
+        Ok(Cancelled {
+            interview_id: id,
+            state: InterviewState::Cancelled,
+        })
+    }
+
+    pub(super) async fn delete(&self, id: &str) -> Result<Deleted, Fault> {
+        let id = interview_id(id)?;
+        let view = self.view(&id)?;
+        let record = self.store.delete(&id).await.map_err(of_store)?;
+        tracing::info!(interview = id.as_str(), "deleted");
+        self.lives.abandon(&record);
+        self.tell(&id, EventKind::Deleted, view.done(), view.total());
+        Ok(Deleted { deleted: true })
+    }
+
+    pub(super) async fn get(&self, id: &str) -> Result<InterviewView, Fault> {
+        let id = interview_id(id)?;
+        let view = self.view(&id)?;
+        let standing = match view.state() {
+            InterviewState::Open | InterviewState::Scoring => self.pool.send(DescribeLife(life_of(&view.record))).await,
+            _ => Ok(Vec::new()),
+        };
+        let standing = standing.unwrap_or_default(); // a pool that is gone runs nothing
+        let state = view.state();
+        let answers = view.record.interview.answers().iter().zip(&view.outcomes).enumerate();
+        let current = view.report.filter(|report| report.generation == view.record.generation);
+        Ok(InterviewView {
+            state,
+            done: view.done(),
+            total: view.total(),
+            answers: answers
+                .map(|(index, (answer, outcome))| {
+                    let standing = standing.iter().find(|standing| standing.index == index);
+                    answer_view(answer, outcome.as_ref(), standing, state)
+                })
+                .collect(),
+            submitted_at: view.record.submitted_at,
+            finished_at: current.map(|report| report.finished_at),
+            interview_id: id,
+        })
+    }
+
+    pub(super) fn list(&self, params: ListParams) -> Result<ListView, Fault> {
+        let limit = params.limit.unwrap_or(LIST_LIMIT);
+        let page = self
+            .store
+            .list(params.state, limit, params.after.as_deref())
+            .map_err(of_store)?;
+        let listed = page.interviews.into_iter().map(|summary| ListedInterview {
+            interview_id: summary.id,
+            state: summary.state,
+            done: summary.done,
+            total: summary.total,
+            submitted_at: summary.submitted_at,
+        });
+        Ok(ListView {
+            interviews: listed.collect(),
+            next: page.next,
+        })
+    }
+}
+
+/// The id of the draft if the interview has just this answer already; a conflict if it has another of that id.
+fn known_answer(record: &Record, draft: &AnswerDraft) -> Result<Option<AnswerId>, Fault> {
+    let Some(known) = record
+        .interview
+        .answers()
+        .iter()
+        .find(|answer| Some(answer.id.as_str()) == draft.answer_id.as_deref())
+    else {
+        return Ok(None);
+    };
+    let same = known.stage == draft.stage
+        && known.question == draft.question
+        && known.text == draft.answer
+        && known.follow_up_of.as_ref().map(AnswerId::as_str) == draft.follow_up_of.as_deref();
+    match same {
+        true => Ok(Some(known.id.clone())),
+        false => Err(Fault::conflict(format!(
+            "the interview {} has an answer {} with other content",
+            record.interview.id, known.id
+        ))),
+    }
+}
+
+fn takes_no_more(record: &Record) -> Fault {
+    let what = match record.phase {
+        Phase::Cancelled => "cancelled",
+        Phase::Finished | Phase::Open => "finished",
+    };
+    Fault::conflict(format!(
+        "the interview {} is {what} and takes no more answers",
+        record.interview.id
+    ))
+}
+
+fn answered(record: &Record, answer_id: AnswerId, created: bool) -> Answered {
+    Answered {
+        interview_id: record.interview.id.clone(),
+        answer_id,
+        answers: ids(&record.interview),
+        created,
+    }
+}
+
+fn answer_view(
+    answer: &Answer,
+    outcome: Option<&Outcome>,
+    standing: Option<&Standing>,
+    interview: InterviewState,
+) -> AnswerView {
+    let state = match (outcome, standing, interview) {
+        (Some(outcome), ..) => outcome.verdict.state(),
+        (None, _, InterviewState::Cancelled) => AnswerState::Cancelled,
+        (None, Some(standing), _) if standing.running => AnswerState::Running,
+        (None, ..) => AnswerState::Queued,
+    };
+    let attempts = match outcome {
+        Some(outcome) => outcome.timing.attempts,
+        None => standing.map_or(0, |standing| standing.attempts),
+    };
+    AnswerView {
+        answer_id: answer.id.clone(),
+        state,
+        score: outcome.and_then(|outcome| outcome.verdict.score()),
+        attempts,
+        reason: outcome.and_then(|outcome| outcome.verdict.reason()).map(str::to_owned),
+    }
+}

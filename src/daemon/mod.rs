@@ -1,0 +1,85 @@
+//! Builds every part, runs until told to stop, stops in reverse.
+
+mod admin;
+mod bring_up;
+mod faults;
+mod interviews;
+mod lives;
+pub mod planning;
+mod reports;
+mod rubrics;
+mod run;
+mod service;
+mod settings;
+mod status;
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix::Addr;
+use tokio::sync::watch;
+
+pub use bring_up::CHUNK_TOKENS;
+pub use run::{Start, StartError, run};
+pub use settings::Settings;
+
+use self::bring_up::Loaded;
+use self::lives::Lives;
+use self::rubrics::Rubrics;
+use crate::actors::pool::GpuPool;
+use crate::actors::report::{Clock, ReportActor};
+use crate::actors::room::Room;
+use crate::config::Source;
+use crate::socket::hub::Hub;
+use crate::socket::listener::Connections;
+use crate::store::Store;
+use crate::telemetry::Counters;
+
+/// Everything that answering a request takes.
+pub struct Daemon {
+    store: Store,
+    hub: Arc<Hub>,
+    room: Arc<Room>,
+    counters: Arc<Counters>,
+    rubrics: Arc<Rubrics>,
+    lives: Lives,
+    pool: Addr<GpuPool>,
+    reports: Addr<ReportActor>,
+    connections: Connections,
+    clock: Clock,
+    started: Instant,
+    source: Source,
+    settings: Mutex<Arc<Settings>>,
+    condition: Mutex<Condition>,
+    /// One at a time looks for models.
+    loading: tokio::sync::Mutex<()>,
+    draining: AtomicBool,
+    stop: watch::Sender<Option<Duration>>,
+}
+
+/// Whether there is a model.
+#[derive(Clone, Default)]
+struct Condition {
+    loaded: Option<Loaded>,
+    /// Why there is none.
+    problem: Option<String>,
+}
+
+impl Daemon {
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn condition(&self) -> Condition {
+        self.condition_mut().clone()
+    }
+
+    fn condition_mut(&self) -> MutexGuard<'_, Condition> {
+        self.condition.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Called once, when connections are accepted.
+pub type Ready = Box<dyn FnOnce(&Path) + Send>;

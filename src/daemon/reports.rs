@@ -1,0 +1,78 @@
+//! What clients do with reports: get one, or wait for it.
+
+use std::time::Duration;
+
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::Daemon;
+use super::faults::{internal, of_store};
+use super::interviews::{interview_id, unknown};
+use crate::domain::ids::InterviewId;
+use crate::domain::markdown;
+use crate::domain::state::InterviewState;
+use crate::socket::call::Format;
+use crate::socket::fault::{Fault, Kind};
+use crate::socket::view::ReportView;
+
+impl Daemon {
+    pub(super) fn report(&self, id: &str, format: Format) -> Result<ReportView, Fault> {
+        self.report_of(&interview_id(id)?, format)
+    }
+
+    fn report_of(&self, id: &InterviewId, format: Format) -> Result<ReportView, Fault> {
+        let view = self.view(id)?;
+        if view.state() == InterviewState::Cancelled {
+            return Err(Fault::conflict(format!(
+                "the interview {id} was cancelled and has no report"
+            )));
+        }
+        let Some(head) = view.report else {
+            let message = format!(
+                "the report of {id} is not ready: {} of {} answers have ended",
+                view.done(),
+                view.total()
+            );
+            return Err(Fault::new(Kind::NotReady, message)
+                .with("done", view.done())
+                .with("total", view.total()));
+        };
+        let report = match format {
+            Format::Json => RawValue::from_string(
+                self.store
+                    .report_json(id)
+                    .map_err(of_store)?
+                    .ok_or_else(|| unknown(id))?,
+            ),
+            Format::Markdown => {
+                let report = self.store.report(id).map_err(of_store)?.ok_or_else(|| unknown(id))?;
+                let (rubric, _) = self.rubrics.by_hash(&view.record.rubric_hash).map_err(internal)?;
+                to_raw_value(&markdown::render(&report, &rubric))
+            }
+        };
+        Ok(ReportView {
+            interview_id: id.clone(),
+            status: head.status,
+            report: report.map_err(internal)?,
+        })
+    }
+
+    /// As [`Self::report`], once it is there.
+    pub(super) async fn wait_for_report(&self, id: &str, timeout_ms: u64, format: Format) -> Result<ReportView, Fault> {
+        let id = interview_id(id)?;
+        // Watching begins before looking, so that nothing happens unseen in between.
+        let mut events = self.hub.subscribe(Some(id.clone()), 64);
+        let waited = tokio::time::timeout(Duration::from_millis(timeout_ms), async {
+            loop {
+                match self.report_of(&id, format) {
+                    Err(fault) if fault.kind == Kind::NotReady => {}
+                    done => return done,
+                }
+                events.next().await;
+            }
+        });
+        match waited.await {
+            Ok(done) => done,
+            Err(_) => self.report_of(&id, format),
+        }
+    }
+}

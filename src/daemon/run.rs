@@ -1,0 +1,307 @@
+//! The daemon's life from start to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use actix::{Actor, AsyncContext, Context, System};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+use super::faults::with_causes;
+use super::lives::Lives;
+use super::rubrics::{Rubrics, RubricsError};
+use super::{Condition, Daemon, Ready, Settings};
+use crate::actors::engine_thread::{self, Gauge};
+use crate::actors::gpu::GpuActor;
+use crate::actors::interview::Doors;
+use crate::actors::message::Settle;
+use crate::actors::pool::{Drain, EngineDoors, GpuPool, Outlets, StartEngine};
+use crate::actors::report::{ReportActor, Watchers};
+use crate::actors::room::Room;
+use crate::config::{Config, Loaded, Source};
+use crate::domain::event::Event;
+use crate::domain::state::InterviewState;
+use crate::domain::time::Timestamp;
+use crate::socket::hub::Hub;
+use crate::socket::listener::{Bound, SocketError, bind};
+use crate::socket::options::Options;
+use crate::socket::server;
+use crate::store::{self, Store, StoreError};
+use crate::telemetry::Counters;
+
+/// What a daemon is started with.
+pub struct Start {
+    pub loaded: Loaded,
+    /// Where the configuration is read from again.
+    pub source: Source,
+    pub ready: Ready,
+}
+
+/// Why there is no daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A mistake in what the operator wrote.
+    #[error(transparent)]
+    Rubric(#[from] RubricsError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error("signals cannot be received")]
+    Signals(#[source] std::io::Error),
+}
+
+/// How long writes to the store and replies may take once everything else has stopped.
+const LAST_WRITES: Duration = Duration::from_secs(5);
+/// Open interviews are looked through at least so often for ones that nobody finishes.
+const EXPIRY_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+/// Runs until a signal or `shutdown`. Everything that was accepted and is not done goes on at the next start.
+pub fn run(start: Start) -> Result<(), StartError> {
+    let settings = Settings::new(start.loaded.config)?;
+    System::new().block_on(live(settings, start.source, start.ready))
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+async fn live(settings: Settings, source: Source, ready: Ready) -> Result<(), StartError> {
+    let signals = Signals::new().map_err(StartError::Signals)?;
+    let opened = Store::open(&settings.config.store.path, &store::Options::default(), now())?;
+    for note in &opened.notes {
+        tracing::error!("{note}");
+    }
+    let options = Arc::new(socket_options(&settings.config));
+    let bound = bind(&options).await?;
+    let (stop, stopping) = watch::channel(None);
+    let daemon = build(settings, source, opened.store, &bound, stop);
+    daemon.recover();
+    let (close, closed) = oneshot::channel::<()>();
+    let path = bound.path().to_owned();
+    let service = Arc::new(Arc::clone(&daemon));
+    let server = tokio::spawn(server::run(bound, service, Arc::clone(&daemon.hub), options, async {
+        let _ = closed.await;
+    }));
+    ready(&path);
+    let finder = Arc::clone(&daemon);
+    tokio::spawn(async move { finder.find_model().await });
+    let keeper = Arc::clone(&daemon);
+    tokio::spawn(async move { keeper.finish_forgotten().await });
+    let drain = until_stopped(&daemon, signals, stopping).await;
+    daemon.wind_down(drain).await;
+    drop(close);
+    let _ = tokio::time::timeout(LAST_WRITES, server).await; // clients that do not read are not waited for
+    daemon.store.shut_down().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn socket_options(config: &Config) -> Options {
+    let socket = &config.socket;
+    Options {
+        path: socket.path.clone(),
+        mode: socket.mode.bits(),
+        admin_uids: socket.admin_uids.clone(),
+        own_uid_is_admin: socket.own_uid_is_admin,
+        line_bytes_max: socket.line_bytes_max as usize,
+        connections_max: socket.connections_max as usize,
+        buffered_bytes_max: socket.buffered_bytes_max as usize,
+        idle: Duration::from_secs(socket.idle_s),
+        write_timeout: Duration::from_secs(socket.write_timeout_s),
+        events_queued_max: socket.events_queued_max as usize,
+        ..Options::default()
+    }
+}
+
+/// Makes what happens visible to those who subscribed.
+struct ToHub(Arc<Hub>);
+
+impl Watchers for ToHub {
+    fn tell(&self, event: Event) {
+        self.0.publish(&event);
+    }
+}
+
+fn build(
+    settings: Settings,
+    source: Source,
+    store: Store,
+    bound: &Bound,
+    stop: watch::Sender<Option<Duration>>,
+) -> Arc<Daemon> {
+    let started = Instant::now();
+    let (hub, counters) = (Arc::new(Hub::default()), Arc::new(Counters::default()));
+    let room = Room::new(settings.config.queue.max_queued_answers as usize);
+    let rubrics = Arc::new(Rubrics::new(store.clone()));
+    let watchers: Arc<dyn Watchers> = Arc::new(ToHub(Arc::clone(&hub)));
+    // Pool and reports know each other: the pool's address is there before the pool is.
+    let pool_context = Context::new();
+    let pool_address = pool_context.address();
+    let reports = ReportActor::new(
+        store.clone(),
+        pool_address.clone().recipient(),
+        watchers,
+        Arc::clone(&counters),
+        now,
+    )
+    .start();
+    let outlets = Outlets {
+        scored: reports.clone().recipient(),
+        narrative: reports.clone().recipient(),
+    };
+    let attempts = settings.config.scoring.max_attempts;
+    let pool = pool_context.run(GpuPool::new(
+        start_engine(Arc::clone(&counters), started),
+        outlets,
+        attempts,
+        started,
+    ));
+    let doors = Doors {
+        open_report: reports.clone().recipient(),
+        extend_report: reports.clone().recipient(),
+        gated: reports.clone().recipient(),
+        scorer: pool.clone().recipient(),
+        abandon: [pool.clone().recipient(), reports.clone().recipient()],
+    };
+    let arbiter = System::current().arbiter().clone();
+    Arc::new(Daemon {
+        lives: Lives::new(arbiter, doors, store.clone(), Arc::clone(&rubrics)),
+        store,
+        hub,
+        room,
+        counters,
+        rubrics,
+        pool,
+        reports,
+        connections: bound.connections(),
+        clock: now,
+        started,
+        source,
+        settings: std::sync::Mutex::new(Arc::new(settings)),
+        condition: std::sync::Mutex::new(Condition::default()),
+        loading: tokio::sync::Mutex::default(),
+        draining: AtomicBool::new(false),
+        stop,
+    })
+}
+
+fn start_engine(counters: Arc<Counters>, epoch: Instant) -> StartEngine {
+    Box::new(move |id, planned, setup, pool| {
+        let gauge = Arc::new(Gauge::default());
+        let thread = engine_thread::Plan {
+            id,
+            planned: planned.clone(),
+            factory: Arc::clone(&setup.factory),
+            options: setup.options,
+            gauge: Arc::clone(&gauge),
+            counters: Arc::clone(&counters),
+            epoch,
+        };
+        let actor = GpuActor::new(id, Arc::clone(&setup.scorer), pool, thread).start();
+        EngineDoors {
+            assign: actor.clone().recipient(),
+            forget: actor.clone().recipient(),
+            set_slots: actor.clone().recipient(),
+            retire: actor.recipient(),
+            gauge,
+        }
+    })
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// How long running answers are given once a signal or an operator has ended it all.
+async fn until_stopped(
+    daemon: &Arc<Daemon>,
+    mut signals: Signals,
+    mut stopping: watch::Receiver<Option<Duration>>,
+) -> Duration {
+    let drain = tokio::select! {
+        () = signals.next() => Duration::from_secs(daemon.settings().config.daemon.drain_s),
+        asked = stopping.wait_for(Option::is_some) => asked.ok().and_then(|asked| *asked).unwrap_or_default(),
+    };
+    tracing::info!(drain_s = drain.as_secs(), "stopping; a second signal stops at once");
+    tokio::spawn(async move {
+        signals.next().await;
+        tracing::warn!("stopped at once; what was running is run again at the next start");
+        std::process::exit(1);
+    });
+    drain
+}
+
+impl Daemon {
+    /// Feeds what is unfinished in the store into the ordinary path.
+    fn recover(&self) {
+        match self.store.unfinished() {
+            Ok(unfinished) => {
+                tracing::info!(interviews = unfinished.len(), "unfinished interviews go on");
+                for record in unfinished {
+                    let places = self.room.recover(record.interview.answers().len());
+                    self.engage(record, places);
+                }
+            }
+            Err(error) => tracing::error!(
+                error = with_causes(&error),
+                "unfinished interviews cannot be read from the store"
+            ),
+        }
+    }
+
+    /// Finishes open interviews that nobody finishes, and cancels them if they are empty.
+    async fn finish_forgotten(&self) {
+        loop {
+            let ttl = Duration::from_secs(self.settings().config.interview.open_ttl_s);
+            tokio::time::sleep((ttl / 4).clamp(Duration::from_millis(100), EXPIRY_INTERVAL_MAX)).await;
+            let Ok(unfinished) = self.store.list(Some(InterviewState::Open), 1_000, None) else {
+                continue;
+            };
+            let old = |submitted: Timestamp| u128::from((self.clock)().since(submitted)) >= ttl.as_millis();
+            for summary in unfinished
+                .interviews
+                .into_iter()
+                .filter(|summary| old(summary.submitted_at))
+            {
+                let id = summary.id.as_str();
+                tracing::info!(interview = id, "an open interview has reached interview.open_ttl_s");
+                let done = match summary.total {
+                    0 => self.cancel(id).await.map(drop),
+                    _ => self.finish(id).await.map(drop),
+                };
+                if let Err(fault) = done {
+                    tracing::warn!(interview = id, reason = fault.message, "it could not be finished");
+                }
+            }
+        }
+    }
+
+    /// Gives running answers `drain` to end, and what has ended the time to be stored.
+    async fn wind_down(&self, drain: Duration) {
+        self.draining.store(true, Ordering::Relaxed);
+        if tokio::time::timeout(drain, self.pool.send(Drain)).await.is_err() {
+            tracing::warn!("answers were still running; they are run again at the next start");
+        }
+        let _ = tokio::time::timeout(LAST_WRITES, self.reports.send(Settle)).await;
+    }
+}

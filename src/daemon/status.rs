@@ -1,0 +1,171 @@
+//! The status object: everything an operator asks first.
+
+use std::sync::atomic::Ordering;
+
+use super::Daemon;
+use crate::actors::pool::{Busy, Describe, Description, SeatState, Seated};
+use crate::domain::state::InterviewState;
+use crate::hardware::devices::{Device, DeviceKind, refresh};
+use crate::socket::view::{
+    ActorState, ActorView, DaemonState, DeviceView, InterviewCounts, PoolView, QueueView, SlotRow, StatusView,
+    StoreView, Totals,
+};
+
+const MIB: u64 = 1 << 20;
+
+impl Daemon {
+    pub(super) async fn status(&self) -> StatusView {
+        let pool = self.describe_pool().await;
+        let (state, reason) = self.state_of(&pool);
+        let condition = self.condition();
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.started.elapsed().as_secs(),
+            state,
+            reason,
+            model: condition.loaded.as_ref().map(|loaded| loaded.model.clone()),
+            devices: self.devices(),
+            queue: QueueView {
+                interviews: pool.queued_interviews,
+                answers: pool.queued_answers,
+                max: self.room.max(),
+                oldest_wait_s: pool.oldest_wait.as_secs(),
+            },
+            pool: PoolView {
+                planned_actors: condition.loaded.as_ref().map_or(0, |loaded| loaded.plan.actors.len()),
+                actors: pool.actors.into_iter().enumerate().map(actor_view).collect(),
+            },
+            interviews: self.interview_counts(),
+            totals: self.totals(),
+            store: StoreView {
+                path: self.store.path().display().to_string(),
+                size_bytes: self.store.size_bytes().unwrap_or(0),
+                free_bytes: self.store.free_bytes().unwrap_or(0),
+            },
+            connections: self.connections.count(),
+        }
+    }
+
+    async fn describe_pool(&self) -> Description {
+        self.pool.send(Describe).await.unwrap_or_default() // a pool that is gone has nothing to describe
+    }
+
+    /// The daemon's state, and why it is degraded.
+    pub(super) async fn state(&self) -> (DaemonState, Option<String>) {
+        self.state_of(&self.describe_pool().await)
+    }
+
+    fn state_of(&self, pool: &Description) -> (DaemonState, Option<String>) {
+        if self.draining.load(Ordering::Relaxed) {
+            return (DaemonState::Draining, None);
+        }
+        let broken = self
+            .store
+            .broken()
+            .map(|reason| format!("the store takes no more writes: {reason}"));
+        let condition = self.condition();
+        if let Some(reason) = broken.or(condition.problem) {
+            return (DaemonState::Degraded, Some(reason));
+        }
+        if pool.actors.iter().any(|actor| actor.state == SeatState::Ready) {
+            return (DaemonState::Ready, None);
+        }
+        match pool.actors.iter().find_map(|actor| actor.last_error.clone()) {
+            Some(reason) => (DaemonState::Degraded, Some(reason)),
+            None => (DaemonState::Starting, None),
+        }
+    }
+
+    fn devices(&self) -> Vec<DeviceView> {
+        let Some(loaded) = self.condition().loaded else {
+            return Vec::new();
+        };
+        let all = loaded.detected.cards.iter().chain([&loaded.detected.cpu]);
+        let used = all.filter_map(|device| {
+            let here = |index: u32| device.kind == DeviceKind::Cpu || device.index == index;
+            let actors = loaded
+                .plan
+                .actors
+                .iter()
+                .filter(|actor| loaded.plan.device == device.kind && here(actor.device_index));
+            let budgets: Vec<_> = actors.map(|actor| actor.budget_bytes).collect();
+            (!budgets.is_empty()).then(|| device_view(device, budgets.iter().sum()))
+        });
+        used.collect()
+    }
+
+    fn interview_counts(&self) -> InterviewCounts {
+        let counts = self.store.counts();
+        let of = |state: InterviewState| {
+            counts
+                .iter()
+                .find(|(of, _)| *of == state)
+                .map_or(0, |(_, count)| *count)
+        };
+        InterviewCounts {
+            open: of(InterviewState::Open),
+            scoring: of(InterviewState::Scoring),
+            reporting: of(InterviewState::Reporting),
+            complete: of(InterviewState::Complete),
+            partial: of(InterviewState::Partial),
+            cancelled: of(InterviewState::Cancelled),
+        }
+    }
+
+    fn totals(&self) -> Totals {
+        let counted = self.counters.snapshot();
+        Totals {
+            answers_scored: counted.answers_scored,
+            answers_unscored: counted.answers_unscored,
+            reports: counted.reports,
+            tokens_in: counted.tokens_in,
+            tokens_out: counted.tokens_out,
+        }
+    }
+}
+
+fn device_view(device: &Device, budget: u64) -> DeviceView {
+    DeviceView {
+        kind: match device.kind {
+            DeviceKind::Cuda => "cuda".to_owned(),
+            DeviceKind::Cpu => "cpu".to_owned(),
+        },
+        index: device.index,
+        name: device.name.clone(),
+        memory_total_mib: device.memory_total / MIB,
+        memory_free_mib: refresh(device).unwrap_or(0) / MIB,
+        budget_mib: budget / MIB,
+    }
+}
+
+fn actor_view((id, seated): (usize, Seated)) -> ActorView {
+    let scoring = seated.busy.iter().filter(|busy| busy.slot < seated.slots).count();
+    ActorView {
+        id,
+        device: seated.device,
+        state: match seated.state {
+            SeatState::Starting => ActorState::Starting,
+            SeatState::Ready => ActorState::Ready,
+            SeatState::Restarting => ActorState::Restarting,
+            SeatState::Retiring => ActorState::Retiring,
+        },
+        slots: seated.slots,
+        slots_busy: scoring,
+        queue: seated.waiting,
+        steps: seated.steps,
+        tokens_per_s: (seated.tokens_per_s * 10.0).round() / 10.0,
+        restarts: seated.restarts,
+        last_error: seated.last_error,
+        slot_table: seated.busy.into_iter().map(slot_row).collect(),
+    }
+}
+
+fn slot_row(busy: Busy) -> SlotRow {
+    SlotRow {
+        slot: busy.slot,
+        interview_id: busy.interview_id,
+        answer_id: busy.answer_id,
+        phase: if busy.decoding { "decode" } else { "prefill" }.to_owned(),
+        tokens_done: busy.tokens_done,
+    }
+}

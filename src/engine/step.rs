@@ -1,0 +1,442 @@
+//! The engine and its step: admit, plan, run a prefill chunk and the joint decodes, ask the grammars, settle what has ended.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::invariants::{self, Snapshot};
+use super::job::{Failure, Job, JobEvent, JobId};
+use super::model::{DecodeRow, Model, ModelError, ModelShape, SlotId};
+use super::scheduler::{self, Chunk, Cutting, Decode, StepPlan};
+use super::sequence::Sequence;
+use super::slots::{Slot, Slots};
+
+/// How an engine works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Largest prefill chunk in tokens: the longest that decoding rows wait for. Rounded down to a multiple of the model's query tile, at least
+    /// one.
+    pub chunk_tokens: usize,
+}
+
+/// Many sequences on one model. A sequence goes through the same arithmetic alone and in company: what runs as a chunk and what as a decode step
+/// follows from it alone.
+pub struct Engine {
+    model: Box<dyn Model>,
+    cutting: Cutting,
+    slots: Slots,
+    /// In submission order.
+    waiting: VecDeque<Job>,
+    /// In admission order.
+    running: Vec<Sequence>,
+    /// Failed before they had a slot.
+    refused: Vec<(JobId, Failure)>,
+    plan: StepPlan,
+    rows: Vec<DecodeRow>,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StepReport {
+    /// Tokens of prompts, and of what is forced right behind them, that went through the model.
+    pub prompt_tokens: usize,
+    /// Such tokens that did not have to, because their key/values were there.
+    pub reused_tokens: usize,
+    /// Forced and chosen tokens that went through the model in a chunk.
+    pub forced_tokens: usize,
+    /// Rows that were decoded.
+    pub rows: usize,
+    /// Rows that stood idle between them.
+    pub idle_rows: usize,
+    /// Tokens added to outputs, forced or chosen.
+    pub output_tokens: usize,
+    /// A bank that was given another number of slots, and whether that went well. If it did not, the bank has as many as the model's shape says.
+    pub resized: Option<Resized>,
+    /// Whether there is something left to do.
+    pub work_left: bool,
+}
+
+/// A resize that had to wait for the bank's sequences to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resized {
+    pub bank: usize,
+    pub outcome: Result<(), ModelError>,
+}
+
+/// A slot, seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotView {
+    pub slot: SlotId,
+    pub job: Option<JobId>,
+    pub phase: Phase,
+    /// `Prefill`: tokens of the prompt that the model has seen. `Decode`: tokens of the output. `Idle`: 0.
+    pub tokens_done: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Idle,
+    Prefill,
+    Decode,
+}
+
+impl Engine {
+    /// # Panics
+    /// If the model's query tile is 0 or 2 tokens: no such model exists.
+    pub fn new(model: Box<dyn Model>, options: Options) -> Self {
+        let shape = model.shape();
+        Self {
+            cutting: Cutting::new(options.chunk_tokens, shape.query_tile),
+            slots: Slots::new(&shape.banks),
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            refused: Vec::new(),
+            plan: StepPlan::default(),
+            rows: Vec::new(),
+            model,
+        }
+    }
+
+    pub fn shape(&self) -> &ModelShape {
+        self.model.shape()
+    }
+
+    /// Takes a job in; it waits in submission order until its bank has a free slot. One that can't be run ends in the next step.
+    pub fn submit(&mut self, job: Job) {
+        match check_job(&job, self.model.shape()) {
+            Ok(()) => self.waiting.push_back(job),
+            Err(failure) => self.refused.push((job.id, failure)),
+        }
+    }
+
+    /// Forgets a job; no event of it follows, and its slot is free. `false` if there is no such job.
+    pub fn cancel(&mut self, id: JobId) -> bool {
+        if let Some(place) = self.running.iter().position(|sequence| sequence.id == id) {
+            let sequence = self.running.remove(place);
+            self.slots.release(sequence.slot);
+            return true;
+        }
+        let before = self.waiting.len() + self.refused.len();
+        self.waiting.retain(|job| job.id != id);
+        self.refused.retain(|(refused, _)| *refused != id);
+        before != self.waiting.len() + self.refused.len()
+    }
+
+    /// One turn: at most one prefill chunk, then one token for every row that decodes. Adds what happened to `events`.
+    pub fn step(&mut self, events: &mut Vec<JobEvent>) -> StepReport {
+        let mut report = StepReport::default();
+        let mut banks = 0..self.model.shape().banks.len();
+        if let Some(bank) = banks.find(|bank| self.slots.resizable(*bank).is_some()) {
+            report.resized = self.resize_if_unused(bank).map(|outcome| Resized { bank, outcome });
+        }
+        self.admit(&mut report, events);
+        let mut plan = std::mem::take(&mut self.plan);
+        scheduler::plan(&mut plan, &self.running, &self.slots, self.cutting);
+        if let Some(chunk) = plan.chunk {
+            self.prefill(chunk, &mut report, events);
+        }
+        for decode in &plan.decodes {
+            self.decode(decode, &plan.rows[decode.rows.clone()], &mut report);
+        }
+        self.plan = plan;
+        let unasked = self.running.iter_mut().filter(|sequence| sequence.is_unasked());
+        report.output_tokens += unasked.map(Sequence::ask).sum::<usize>();
+        self.settle(events);
+        report.work_left = !self.is_idle();
+        if cfg!(debug_assertions) {
+            self.check_invariants();
+        }
+        report
+    }
+
+    /// Whether a step would do nothing.
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty() && self.refused.is_empty() && !self.slots.is_resizing()
+    }
+
+    /// Slots of a bank that nobody has; 0 while it waits for another number of them.
+    pub fn free_slots(&self, bank: usize) -> usize {
+        self.slots.free(bank)
+    }
+
+    /// Jobs without a slot.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len() + self.refused.len()
+    }
+
+    /// Jobs with a slot.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Gives a bank another number of slots: at once if it has no sequences, otherwise in the step after the last one ended, which reports how it
+    /// went; until then it takes no new ones. A bank without slots fails the jobs that wait for it.
+    pub fn resize(&mut self, bank: usize, slots: usize) -> Result<(), ModelError> {
+        if self.slots.context(bank).is_none() {
+            return Err(ModelError::Failed(format!("there is no bank {bank} to resize")));
+        }
+        self.slots.plan_resize(bank, slots);
+        self.resize_if_unused(bank).unwrap_or(Ok(()))
+    }
+
+    /// Every slot, bank by bank. Replaces what `out` held.
+    pub fn snapshot(&self, out: &mut Vec<SlotView>) {
+        out.clear();
+        let view = |(id, slot): (SlotId, &Slot)| {
+            let occupant = self.running.iter().find(|sequence| sequence.slot == id);
+            let (phase, tokens_done) = match occupant {
+                None => (Phase::Idle, 0),
+                Some(sequence) if !sequence.is_open() => (Phase::Prefill, sequence.fed.min(sequence.prompt)),
+                Some(sequence) => (Phase::Decode, sequence.written()),
+            };
+            SlotView {
+                slot: id,
+                job: slot.occupant,
+                phase,
+                tokens_done,
+            }
+        };
+        out.extend(self.slots.iter().map(view));
+    }
+
+    fn resize_if_unused(&mut self, bank: usize) -> Option<Result<(), ModelError>> {
+        let slots = self.slots.resizable(bank)?;
+        let outcome = self.model.resize(bank, slots);
+        self.slots.resized(bank, self.model.shape().banks[bank].slots);
+        Some(outcome)
+    }
+
+    /// Gives free slots to waiting jobs, in order of submission among those of a bank. Behind one that must be alone, nobody passes.
+    fn admit(&mut self, report: &mut StepReport, events: &mut Vec<JobEvent>) {
+        let refused = self.refused.drain(..);
+        events.extend(refused.map(|(id, failure)| JobEvent::Ended(id, Err(failure))));
+        let vocabulary = self.model.shape().vocabulary;
+        let mut next = 0;
+        while let Some(&Job { id, bank, alone, .. }) = self.waiting.get(next) {
+            let no_company = alone || self.running.iter().any(|sequence| sequence.alone);
+            if no_company && !self.running.is_empty() {
+                break;
+            }
+            if self.slots.free(bank) == 0 && !self.slots.is_barren(bank) {
+                if alone {
+                    break;
+                }
+                next += 1;
+                continue;
+            }
+            let Some(job) = self.waiting.remove(next) else { break };
+            if self.slots.is_barren(bank) {
+                let reason = ModelError::Failed(format!("bank {bank} has no slots"));
+                events.push(JobEvent::Ended(id, Err(reason.into())));
+                continue;
+            }
+            let slots = &mut self.slots;
+            let sequence = Sequence::open(job, vocabulary, |opening| slots.take(bank, id, opening));
+            report.output_tokens += sequence.written();
+            self.running.push(sequence);
+            events.push(JobEvent::Admitted(id));
+        }
+    }
+
+    /// Runs a chunk of one sequence, and chooses if it was its last.
+    fn prefill(&mut self, chunk: Chunk, report: &mut StepReport, events: &mut Vec<JobEvent>) {
+        if let Err(error) = self.take_over(chunk, report) {
+            self.running[chunk.sequence].fail(error.into());
+            return;
+        }
+        let vocabulary = self.model.shape().vocabulary;
+        let sequence = &mut self.running[chunk.sequence];
+        let (slot, in_opening, through) = (sequence.slot, !sequence.is_open(), chunk.past + chunk.tokens);
+        let is_last = through == sequence.tokens.len();
+        let tokens = &sequence.tokens[chunk.past..through];
+        let run = self.model.prefill(slot, chunk.past, tokens, is_last);
+        let expected = if is_last { vocabulary } else { 0 };
+        let logits = match run.and_then(|logits| check_logits(logits, expected)) {
+            Ok(logits) => logits,
+            Err(error) => {
+                self.slots.forget(slot);
+                sequence.fail(error.into());
+                return;
+            }
+        };
+        if in_opening {
+            self.slots.extend(slot, tokens);
+            report.prompt_tokens += chunk.tokens;
+        } else {
+            report.forced_tokens += chunk.tokens;
+        }
+        sequence.fed = through;
+        if is_last && choose(sequence, logits, &mut self.slots, report) && in_opening {
+            events.push(JobEvent::Prefilled(sequence.id));
+        }
+    }
+
+    /// Before the first chunk of a sequence: what it reuses is in its slot, and the slot its own.
+    fn take_over(&mut self, chunk: Chunk, report: &mut StepReport) -> Result<(), ModelError> {
+        let Some(reuse) = chunk.begin else { return Ok(()) };
+        let to = self.running[chunk.sequence].slot;
+        if let Some(from) = reuse.from {
+            self.slots.forget(to);
+            if let Err(error) = self.model.copy_prefix(from, to, reuse.tokens) {
+                self.lose(from.bank, from.index..from.index + 1, &error);
+                return Err(error);
+            }
+        }
+        let sequence = &mut self.running[chunk.sequence];
+        self.slots.hold(to, &sequence.tokens[..reuse.tokens]);
+        sequence.begin(reuse.tokens);
+        report.reused_tokens += reuse.tokens;
+        Ok(())
+    }
+
+    /// Runs the rows that are ready, and chooses for each.
+    fn decode(&mut self, decode: &Decode, ready: &[usize], report: &mut StepReport) {
+        self.lay_rows(decode, ready);
+        let wanted = self.rows.iter().filter(|row| row.wanted).count();
+        if wanted == 0 {
+            return;
+        }
+        let vocabulary = self.model.shape().vocabulary;
+        let run = self.model.decode(decode.bank, decode.slots.start, &self.rows);
+        let logits = match run.and_then(|logits| check_logits(logits, wanted * vocabulary)) {
+            Ok(logits) => logits,
+            Err(error) => {
+                self.lose(decode.bank, decode.slots.clone(), &error);
+                return;
+            }
+        };
+        report.rows += wanted;
+        report.idle_rows += self.rows.len() - wanted;
+        let mut of_rows = logits.chunks_exact(vocabulary);
+        for index in ready {
+            let sequence = &mut self.running[*index];
+            if sequence.has_ended() {
+                continue;
+            }
+            let logits = of_rows.next().expect("there are logits for every wanted row");
+            sequence.fed += 1;
+            choose(sequence, logits, &mut self.slots, report);
+        }
+    }
+
+    /// One row for each slot of the run. Idle ones write behind all that must be kept: a slot's prefix, a sequence's tokens so far. A row that the
+    /// step's chunk has ended meanwhile is idle, too.
+    fn lay_rows(&mut self, decode: &Decode, ready: &[usize]) {
+        let Self {
+            rows, running, slots, ..
+        } = self;
+        let idle = |index| DecodeRow {
+            token: 0,
+            past: slots
+                .prefix(SlotId {
+                    bank: decode.bank,
+                    index,
+                })
+                .len(),
+            wanted: false,
+        };
+        rows.clear();
+        rows.extend(decode.slots.clone().map(idle));
+        let place = |slot: SlotId| slot.index - decode.slots.start;
+        let inside = |sequence: &&Sequence| is_inside(sequence.slot, decode.bank, &decode.slots) && sequence.begun;
+        for sequence in running.iter().filter(inside).filter(|sequence| !sequence.has_ended()) {
+            rows[place(sequence.slot)].past = sequence.fed;
+        }
+        let ready = ready.iter().map(|index| &running[*index]);
+        for sequence in ready.filter(|sequence| !sequence.has_ended()) {
+            rows[place(sequence.slot)] = DecodeRow {
+                token: sequence.tokens[sequence.fed],
+                past: sequence.fed,
+                wanted: true,
+            };
+        }
+    }
+
+    /// After a failed run nothing in its slots is of use: sequences that have chosen nothing yet begin again, others have failed.
+    fn lose(&mut self, bank: usize, slots: Range<usize>, error: &ModelError) {
+        let inside = |sequence: &&mut Sequence| is_inside(sequence.slot, bank, &slots);
+        for sequence in self.running.iter_mut().filter(inside) {
+            if sequence.is_open() {
+                sequence.fail(error.clone().into());
+            } else {
+                sequence.rewind();
+            }
+        }
+        slots.for_each(|index| self.slots.forget(SlotId { bank, index }));
+    }
+
+    /// Takes out what has ended and frees its slots.
+    fn settle(&mut self, events: &mut Vec<JobEvent>) {
+        let Self { running, slots, .. } = self;
+        running.retain_mut(|sequence| match sequence.take_end() {
+            None => true,
+            Some(outcome) => {
+                slots.release(sequence.slot);
+                events.push(JobEvent::Ended(sequence.id, outcome));
+                false
+            }
+        });
+    }
+
+    fn check_invariants(&self) {
+        let context = |bank| self.slots.context(bank).unwrap_or(0);
+        let waits = |job: &Job| (job.id, job.prompt.len() + job.output_max, context(job.bank));
+        let waiting = self.waiting.iter().map(waits).collect();
+        if let Err(fault) = invariants::check(&Snapshot::new(&self.slots, &self.running, waiting)) {
+            panic!("the engine's state is not sound: {fault}");
+        }
+    }
+}
+
+/// Chooses a sequence's next token; tells whether that went well. Logits that are no numbers may come from key/values that are none, and those
+/// may have been copied: what the bank's free slots hold is forgotten, so that a retry meets none of it.
+fn choose(sequence: &mut Sequence, logits: &[f32], slots: &mut Slots, report: &mut StepReport) -> bool {
+    match sequence.choose(logits) {
+        Ok(()) => {
+            report.output_tokens += 1;
+            true
+        }
+        Err(failure) => {
+            if failure == Failure::NotFinite {
+                slots.forget(sequence.slot);
+                slots.forget_free(sequence.slot.bank);
+            }
+            sequence.fail(failure);
+            false
+        }
+    }
+}
+
+fn is_inside(slot: SlotId, bank: usize, slots: &Range<usize>) -> bool {
+    slot.bank == bank && slots.contains(&slot.index)
+}
+
+fn check_logits(logits: &[f32], expected: usize) -> Result<&[f32], ModelError> {
+    if logits.len() == expected {
+        return Ok(logits);
+    }
+    let given = logits.len();
+    Err(ModelError::Failed(format!(
+        "it gave {given} logits where {expected} belong"
+    )))
+}
+
+/// Whether a job can be run at all.
+fn check_job(job: &Job, shape: &ModelShape) -> Result<(), Failure> {
+    let Some(bank) = shape.banks.get(job.bank) else {
+        return Err(Failure::Unfit(format!("there is no bank {}", job.bank)));
+    };
+    let prompt = job.prompt.len();
+    if prompt < 2 {
+        return Err(Failure::Unfit(format!("its prompt has {prompt} tokens, fewer than 2")));
+    }
+    let vocabulary = shape.vocabulary;
+    if let Some(token) = job.prompt.iter().find(|token| **token as usize >= vocabulary) {
+        let reason = format!("its prompt has the token {token}, the model has {vocabulary}");
+        return Err(Failure::Unfit(reason));
+    }
+    let (tokens, context) = (prompt.saturating_add(job.output_max), bank.context);
+    if tokens > context {
+        return Err(Failure::TooLong { tokens, context });
+    }
+    Ok(())
+}

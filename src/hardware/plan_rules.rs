@@ -1,0 +1,387 @@
+//! Tests: every rule of the planner, and its sentences.
+
+use super::devices::{Device, DeviceKind};
+use super::footprint::{MIB, ModelFootprint, Precision};
+use super::plan::{Plan, PlanError, SlotLimit, plan};
+use super::samples::{GIB, NO_CARD, card, cpu, exaone_2_4b, exaone_7_8b, input};
+use super::wanted::{DeviceWanted, PoolWanted, Wanted};
+
+fn gtx() -> Device {
+    gtx_at(0)
+}
+
+fn gtx_at(index: u32) -> Device {
+    card(index, "NVIDIA GeForce GTX 1660", 6 * GIB, 6 * GIB - 300 * MIB)
+}
+
+fn rtx(index: u32) -> Device {
+    card(index, "NVIDIA GeForce RTX 4090", 24 * GIB, 24 * GIB - 300 * MIB)
+}
+
+fn planned(cards: &[Device], model: &ModelFootprint, wanted: PoolWanted) -> Result<Plan, PlanError> {
+    plan(&input(cards, &cpu(32 * GIB, 28 * GIB), model, wanted))
+}
+
+fn pool(actors: Wanted, slots_per_actor: Wanted) -> PoolWanted {
+    PoolWanted {
+        actors,
+        slots_per_actor,
+        ..PoolWanted::default()
+    }
+}
+
+fn on(device: DeviceWanted) -> PoolWanted {
+    PoolWanted {
+        device,
+        ..PoolWanted::default()
+    }
+}
+
+fn slots(plan: &Plan) -> Vec<(u32, u32)> {
+    let actors = plan.actors.iter();
+    actors.map(|actor| (actor.device_index, actor.slots)).collect()
+}
+
+#[test]
+fn the_7_8b_model_on_a_6_gib_card_explains_itself_in_one_sentence() {
+    let plan = planned(&[gtx()], &exaone_7_8b(DeviceKind::Cuda), PoolWanted::default()).unwrap();
+    assert_eq!(
+        plan.explanation,
+        "NVIDIA GeForce GTX 1660 (6,144 MiB, 5,844 free, 128 kept in reserve): weights 4,199 MiB, workspace 820 MiB and the narrative's slot \
+         of 2,176 tokens 272 MiB leave 425 MiB, which is 3 slots of 1,024 tokens (128 MiB each); 16 would need 1,623 MiB more, so a smaller \
+         model, a larger card or memory that other programs give back brings more answers at once."
+    );
+    let actor = &plan.actors[0];
+    assert_eq!((actor.slots, actor.limited_by), (3, SlotLimit::Memory));
+    assert_eq!(actor.kv_bytes, (272 + 3 * 128) * MIB);
+    assert_eq!(actor.budget_bytes, (5_844 - 128) * MIB);
+    assert_eq!(
+        actor.banks().map(|bank| (bank.slots, bank.context)),
+        [(3, 1_024), (1, 2_176)]
+    );
+}
+
+#[test]
+fn a_card_with_room_is_held_at_the_rows_of_the_fast_kernels() {
+    let plan = planned(&[rtx(0)], &exaone_7_8b(DeviceKind::Cuda), PoolWanted::default()).unwrap();
+    assert_eq!(
+        (plan.device, slots(&plan), plan.actors[0].limited_by),
+        (DeviceKind::Cuda, vec![(0, 16)], SlotLimit::Speed)
+    );
+    assert!(
+        plan.explanation.contains("held at 16: with more rows"),
+        "{}",
+        plan.explanation
+    );
+}
+
+#[test]
+fn float_weights_on_a_card_know_no_fast_kernels_to_stay_within() {
+    let model = ModelFootprint {
+        precision: Precision::Fp16,
+        block_size: None,
+        weights_bytes: 5 * GIB,
+        ..exaone_2_4b(DeviceKind::Cuda)
+    };
+    let plan = planned(&[rtx(0)], &model, PoolWanted::default()).unwrap();
+    assert_eq!(slots(&plan), [(0, 32)]);
+}
+
+#[test]
+fn a_cpu_is_held_at_what_its_speed_gains_from() {
+    let plan = planned(&[], &exaone_2_4b(DeviceKind::Cpu), PoolWanted::default()).unwrap();
+    assert_eq!((plan.device, slots(&plan)), (DeviceKind::Cpu, vec![(0, 24)]));
+    assert_eq!(plan.actors[0].reserve_bytes, GIB);
+    let expected = format!("On the CPU: {NO_CARD}. CPU (32,768 MiB, 28,672 free, 1,024 kept in reserve): weights");
+    assert!(plan.explanation.starts_with(&expected), "{}", plan.explanation);
+    assert!(plan.explanation.contains("a CPU computes no faster from 17 rows on"));
+}
+
+#[test]
+fn a_card_beside_a_model_for_the_cpu_is_named_as_unused() {
+    let plan = planned(&[gtx()], &exaone_2_4b(DeviceKind::Cpu), PoolWanted::default()).unwrap();
+    assert_eq!(plan.device, DeviceKind::Cpu);
+    let expected = "On the CPU, for which the model was exported; NVIDIA GeForce GTX 1660 stays unused: export with --target cuda to use it.";
+    assert!(plan.explanation.starts_with(expected), "{}", plan.explanation);
+}
+
+#[test]
+fn a_cpu_that_was_asked_for_needs_no_excuse() {
+    let plan = planned(&[gtx()], &exaone_2_4b(DeviceKind::Cpu), on(DeviceWanted::Cpu)).unwrap();
+    assert!(plan.explanation.starts_with("CPU ("), "{}", plan.explanation);
+}
+
+#[test]
+fn without_a_card_nothing_falls_back_to_the_cpu_in_silence() {
+    let wanted_cuda = planned(&[], &exaone_2_4b(DeviceKind::Cpu), on(DeviceWanted::Cuda)).unwrap_err();
+    assert_eq!(
+        wanted_cuda.to_string(),
+        format!("pool.device = \"cuda\", but {NO_CARD}")
+    );
+    let made_for_cuda = planned(&[], &exaone_2_4b(DeviceKind::Cuda), PoolWanted::default()).unwrap_err();
+    assert_eq!(
+        made_for_cuda.to_string(),
+        format!(
+            "the model was exported for cuda, but {NO_CARD}; to run it on the CPU, export it again with --target cpu (tools/export/README.md)"
+        )
+    );
+}
+
+#[test]
+fn a_model_for_the_other_device_is_to_be_exported_again() {
+    for (wanted, target, named) in [
+        (DeviceWanted::Cuda, DeviceKind::Cpu, "--target cuda"),
+        (DeviceWanted::Cpu, DeviceKind::Cuda, "--target cpu"),
+    ] {
+        let error = planned(&[gtx()], &exaone_2_4b(target), on(wanted)).unwrap_err();
+        assert!(matches!(error, PlanError::WrongTarget { .. }), "{error:?}");
+        assert!(error.to_string().contains(named), "{error}");
+    }
+}
+
+#[test]
+fn every_card_gets_its_own_copy() {
+    let cards = [rtx(0), gtx_at(1), rtx(2)];
+    let plan = planned(&cards, &exaone_7_8b(DeviceKind::Cuda), PoolWanted::default()).unwrap();
+    assert_eq!(slots(&plan), [(0, 16), (1, 3), (2, 16)]);
+    assert_eq!(plan.explanation.matches(" leave ").count(), 3);
+}
+
+#[test]
+fn a_card_that_holds_no_slot_is_left_out_and_said_so() {
+    let small = card(1, "NVIDIA T400", 4 * GIB, 4 * GIB - 300 * MIB);
+    let plan = planned(&[rtx(0), small], &exaone_7_8b(DeviceKind::Cuda), PoolWanted::default()).unwrap();
+    assert_eq!(slots(&plan), [(0, 16)]);
+    assert!(
+        plan.explanation.ends_with(
+            "card 1, NVIDIA T400 (4,096 MiB, 3,796 free, 128 kept in reserve) is left out: an actor with 1 slot needs 5,419 MiB there."
+        ),
+        "{}",
+        plan.explanation
+    );
+}
+
+#[test]
+fn fewer_actors_than_cards_go_to_the_roomiest() {
+    let cards = [gtx(), rtx(1), rtx(2)];
+    let two = planned(
+        &cards,
+        &exaone_2_4b(DeviceKind::Cuda),
+        pool(Wanted::Number(2), Wanted::Auto),
+    )
+    .unwrap();
+    assert_eq!(slots(&two), [(1, 16), (2, 16)]);
+    assert!(
+        two.explanation
+            .ends_with("card 0, NVIDIA GeForce GTX 1660 stays unused: pool.actors = 2.")
+    );
+    let one = planned(
+        &cards,
+        &exaone_2_4b(DeviceKind::Cuda),
+        pool(Wanted::Number(1), Wanted::Auto),
+    )
+    .unwrap();
+    assert_eq!(slots(&one), [(1, 16)]);
+}
+
+#[test]
+fn more_actors_than_cards_share_the_memory_of_one_each_with_its_own_weights() {
+    let plan = planned(
+        &[gtx(), rtx(1)],
+        &exaone_7_8b(DeviceKind::Cuda),
+        pool(Wanted::Number(4), Wanted::Auto),
+    )
+    .unwrap();
+    assert_eq!(slots(&plan), [(0, 3), (1, 16), (1, 16), (1, 16)]);
+    assert_eq!(plan.actors[1].budget_bytes, (24_576 - 300 - 128) / 3 * MIB);
+    assert!(
+        plan.explanation
+            .contains("3 actors have 8,049 MiB each, of which weights 4,199 MiB"),
+        "{}",
+        plan.explanation
+    );
+}
+
+#[test]
+fn actors_that_do_not_fit_side_by_side_are_refused_with_the_numbers() {
+    let error = planned(
+        &[gtx()],
+        &exaone_7_8b(DeviceKind::Cuda),
+        pool(Wanted::Number(2), Wanted::Auto),
+    )
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "NVIDIA GeForce GTX 1660 cannot hold the model: weights (4,199 MiB), workspace (820), the narrative (272) and 1 slot (128) need 5,419 \
+         MiB, and 5,716 may be used (5,844 free, 128 kept in reserve), which is 2,858 for each of 2 actors; ask for fewer pool.actors"
+    );
+}
+
+#[test]
+fn asked_for_slots_are_given_if_they_fit_and_refused_with_the_number_that_does() {
+    let model = exaone_7_8b(DeviceKind::Cuda);
+    let plan = planned(&[gtx()], &model, pool(Wanted::Auto, Wanted::Number(2))).unwrap();
+    assert_eq!((plan.actors[0].slots, plan.actors[0].limited_by), (2, SlotLimit::Asked));
+    assert!(plan.explanation.ends_with("of which pool.slots_per_actor takes 2."));
+    let error = planned(&[gtx()], &model, pool(Wanted::Auto, Wanted::Number(4))).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PlanError::TooManySlots {
+                wanted: 4,
+                fitting: 3,
+                needed_mib: 5_803,
+                available_mib: 5_716,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert!(
+        error.to_string().ends_with("at most 3 fit (\"auto\" takes what fits)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_card_that_holds_fewer_slots_than_asked_for_is_left_out_and_said_so() {
+    let model = exaone_7_8b(DeviceKind::Cuda);
+    let plan = planned(&[gtx(), rtx(1)], &model, pool(Wanted::Auto, Wanted::Number(8))).unwrap();
+    assert_eq!(slots(&plan), [(1, 8)]);
+    assert!(
+        plan.explanation
+            .ends_with("is left out: an actor with 8 slots needs 6,315 MiB there."),
+        "{}",
+        plan.explanation
+    );
+}
+
+#[test]
+fn actors_go_where_together_they_have_the_most_slots() {
+    let model = exaone_7_8b(DeviceKind::Cuda);
+    let two = |cards: &[Device]| slots(&planned(cards, &model, pool(Wanted::Number(2), Wanted::Auto)).unwrap());
+    assert_eq!(two(&[gtx(), rtx(1)]), [(1, 16), (1, 16)]);
+    assert_eq!(two(&[rtx(0), rtx(1)]), [(0, 16), (1, 16)]);
+}
+
+#[test]
+fn more_rows_than_the_fast_kernels_take_are_paid_for_and_warned_of() {
+    let model = exaone_7_8b(DeviceKind::Cuda);
+    let plan = planned(&[rtx(0)], &model, pool(Wanted::Auto, Wanted::Number(20))).unwrap();
+    assert!(plan.actors[0].workspace_bytes > GIB);
+    assert!(plan.explanation.contains("slower than 16"), "{}", plan.explanation);
+}
+
+#[test]
+fn numbers_out_of_range_name_their_key() {
+    let model = exaone_2_4b(DeviceKind::Cuda);
+    for (wanted, key) in [
+        (pool(Wanted::Number(0), Wanted::Auto), "pool.actors = 0"),
+        (pool(Wanted::Number(65), Wanted::Auto), "pool.actors = 65"),
+        (pool(Wanted::Auto, Wanted::Number(0)), "pool.slots_per_actor = 0"),
+        (pool(Wanted::Auto, Wanted::Number(257)), "pool.slots_per_actor = 257"),
+    ] {
+        let error = planned(&[rtx(0)], &model, wanted).unwrap_err().to_string();
+        assert!(error.starts_with(key), "{error}");
+    }
+}
+
+#[test]
+fn what_is_free_counts_and_not_what_there_is() {
+    let busy = card(0, "NVIDIA GeForce RTX 4090", 24 * GIB, 6 * GIB);
+    let plan = planned(&[busy], &exaone_7_8b(DeviceKind::Cuda), PoolWanted::default()).unwrap();
+    assert_eq!(slots(&plan), [(0, 5)]);
+}
+
+#[test]
+fn the_budget_and_the_reserve_are_kept() {
+    let model = exaone_7_8b(DeviceKind::Cuda);
+    let budget = PoolWanted {
+        memory_budget_mib: Some(6_000),
+        ..PoolWanted::default()
+    };
+    let plan = planned(&[rtx(0)], &model, budget).unwrap();
+    assert_eq!(slots(&plan), [(0, 5)]);
+    assert!(
+        plan.explanation.contains("6,000 allowed by pool.memory_budget_mib)")
+            && plan.explanation.contains("a higher pool.memory_budget_mib brings"),
+        "{}",
+        plan.explanation
+    );
+    let reserve = PoolWanted {
+        memory_reserve_mib: Some(24_276 - 5_419),
+        ..PoolWanted::default()
+    };
+    assert_eq!(slots(&planned(&[rtx(0)], &model, reserve).unwrap()), [(0, 1)]);
+}
+
+#[test]
+fn the_error_says_what_would_make_one_slot_fit() {
+    let model = exaone_7_8b(DeviceKind::Cuda);
+    let small = card(0, "X", 4 * GIB, 4 * GIB - 300 * MIB);
+    let busy = card(0, "X", 24 * GIB, 4 * GIB);
+    let wanted = |budget, reserve| PoolWanted {
+        memory_budget_mib: budget,
+        memory_reserve_mib: reserve,
+        ..PoolWanted::default()
+    };
+    for (card, wanted, help) in [
+        (
+            rtx(0),
+            wanted(Some(3_000), None),
+            "set pool.memory_budget_mib to 5419 or more",
+        ),
+        (
+            gtx(),
+            wanted(None, Some(1_000)),
+            "set pool.memory_reserve_mib to 425 or less",
+        ),
+        (
+            busy,
+            wanted(None, None),
+            "other programs hold 20,480 MiB: end some of them",
+        ),
+        (
+            small,
+            wanted(None, None),
+            "take a smaller model, a lower precision or a larger card",
+        ),
+    ] {
+        let error = planned(&[card], &model, wanted).unwrap_err();
+        assert!(matches!(error, PlanError::TooLittleMemory { .. }), "{error:?}");
+        assert!(error.to_string().ends_with(help), "{error}");
+    }
+}
+
+#[test]
+fn after_loading_a_plan_that_was_wrong_gives_slots_back() {
+    let plan = planned(&[rtx(0)], &exaone_7_8b(DeviceKind::Cuda), PoolWanted::default()).unwrap();
+    let actor = &plan.actors[0];
+    assert_eq!(actor.slots_after_load(128 * MIB), 16);
+    assert_eq!(actor.slots_after_load(127 * MIB), 15);
+    assert_eq!(actor.slots_after_load(0), 15);
+    let narrow = planned(
+        &[rtx(0)],
+        &exaone_7_8b(DeviceKind::Cuda),
+        PoolWanted {
+            memory_reserve_mib: Some(4_096),
+            ..PoolWanted::default()
+        },
+    )
+    .unwrap();
+    assert_eq!(narrow.actors[0].slots_after_load(0), 1);
+}
+
+#[test]
+fn a_plan_can_be_written_as_json() {
+    let plan = planned(&[gtx()], &exaone_7_8b(DeviceKind::Cuda), PoolWanted::default()).unwrap();
+    let json = serde_json::to_value(&plan).unwrap();
+    assert_eq!(
+        (
+            &json["device"],
+            &json["actors"][0]["slots"],
+            &json["actors"][0]["limited_by"]
+        ),
+        (&"cuda".into(), &3.into(), &"memory".into())
+    );
+}

@@ -1,0 +1,362 @@
+//! `model.json`: what an exporter says of the model beside it, with every field typed and the rules between fields checked.
+
+use serde::Deserialize;
+
+/// The only version of the format, and of the graph's inputs and outputs, that this program reads.
+pub(super) const FORMAT_VERSION: u64 = 1;
+
+/// All of `model.json`. Sizes are in values, lengths in tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub format_version: u64,
+    pub name: String,
+    pub source: String,
+    pub licence_note: String,
+    /// Only demonstrates the program: not to be trusted with judging people.
+    pub demo: bool,
+    /// Random weights, for tests and benchmarks.
+    pub random: bool,
+    pub exporter_version: String,
+    pub architecture: Architecture,
+    pub layers: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub vocab_size: usize,
+    /// The output head is the embedding matrix; ONNX Runtime holds it twice.
+    pub tied_head: bool,
+    /// No slot may be longer.
+    pub context_tokens: usize,
+    pub parameter_count: u64,
+    pub target: Target,
+    pub precision: Precision,
+    /// Weights that share a scale; `None` when weights are floats.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub block_size: Option<u32>,
+    pub kv_type: KvType,
+    /// T: a prefill chunk of length S with S mod T = 1 changes bits, on the processor that exported.
+    pub query_tile_tokens: usize,
+    pub weights_bytes: u64,
+    pub chat_template_file: String,
+    pub special_tokens: SpecialTokens,
+    /// Token ids that end an output; that of `end_of_turn` comes first.
+    pub eos_ids: Vec<u32>,
+    pub files: ModelFiles,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    Exaone3,
+}
+
+/// The execution provider that a graph was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    Cpu,
+    Cuda,
+}
+
+/// The format of the matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    Int4,
+    Int8,
+    Fp16,
+    Fp32,
+}
+
+impl Precision {
+    /// As it is written in `model.json` and shown in `status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Int4 => "int4",
+            Self::Int8 => "int8",
+            Self::Fp16 => "fp16",
+            Self::Fp32 => "fp32",
+        }
+    }
+
+    fn is_quantised(self) -> bool {
+        matches!(self, Self::Int4 | Self::Int8)
+    }
+}
+
+/// Element type of the key/value cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KvType {
+    Float32,
+    Float16,
+}
+
+impl KvType {
+    /// Bytes of a value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Float32 => 4,
+            Self::Float16 => 2,
+        }
+    }
+}
+
+/// A marker of the chat template: exactly one token.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecialToken {
+    pub text: String,
+    pub id: u32,
+}
+
+/// The markers of a conversation by role.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecialTokens {
+    pub bos: SpecialToken,
+    pub pad: SpecialToken,
+    pub unk: SpecialToken,
+    pub system: SpecialToken,
+    pub user: SpecialToken,
+    pub assistant: SpecialToken,
+    pub end_of_turn: SpecialToken,
+}
+
+impl SpecialTokens {
+    fn all(&self) -> [&SpecialToken; 7] {
+        let Self {
+            bos,
+            pad,
+            unk,
+            system,
+            user,
+            assistant,
+            end_of_turn,
+        } = self;
+        [bos, pad, unk, system, user, assistant, end_of_turn]
+    }
+}
+
+/// Size and hash of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    pub bytes: u64,
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+}
+
+/// The files beside `model.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelFiles {
+    #[serde(rename = "model.onnx")]
+    pub graph: FileEntry,
+    #[serde(rename = "model.onnx.data")]
+    pub weights: FileEntry,
+    #[serde(rename = "tokenizer.json")]
+    pub tokenizer: FileEntry,
+    #[serde(rename = "chat_template.jinja")]
+    pub chat_template: FileEntry,
+}
+
+impl ModelFiles {
+    /// With their names, smallest check first.
+    pub fn all(&self) -> [(&'static str, &FileEntry); 4] {
+        [
+            ("chat_template.jinja", &self.chat_template),
+            ("model.onnx", &self.graph),
+            ("tokenizer.json", &self.tokenizer),
+            ("model.onnx.data", &self.weights),
+        ]
+    }
+}
+
+impl Manifest {
+    /// Reads and checks the text of a `model.json`. The error says which field and why.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, ManifestFault> {
+        /// Read by itself: another version may have other fields.
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u64,
+        }
+        let unreadable = |error: serde_json::Error| ManifestFault::Wrong(error.to_string());
+        let version: Version = serde_json::from_slice(text).map_err(unreadable)?;
+        if version.format_version != FORMAT_VERSION {
+            return Err(ManifestFault::Version(version.format_version));
+        }
+        let manifest: Self = serde_json::from_slice(text).map_err(unreadable)?;
+        match manifest.contradiction() {
+            Some(reason) => Err(ManifestFault::Wrong(reason)),
+            None => Ok(manifest),
+        }
+    }
+
+    /// What the types alone do not rule out.
+    fn contradiction(&self) -> Option<String> {
+        let counts = [
+            ("layers", self.layers as u64, 1),
+            ("hidden_size", self.hidden_size as u64, 1),
+            ("intermediate_size", self.intermediate_size as u64, 1),
+            ("heads", self.heads as u64, 1),
+            ("kv_heads", self.kv_heads as u64, 1),
+            ("head_dim", self.head_dim as u64, 1),
+            ("vocab_size", self.vocab_size as u64, 1),
+            ("context_tokens", self.context_tokens as u64, 1),
+            ("parameter_count", self.parameter_count, 1),
+            ("query_tile_tokens", self.query_tile_tokens as u64, 2),
+            ("weights_bytes", self.weights_bytes, 1),
+        ];
+        if let Some((field, found, least)) = counts.into_iter().find(|(_, found, least)| found < least) {
+            return Some(format!("{field} is {found}, at least {least} is needed"));
+        }
+        let texts = [
+            ("name", &self.name),
+            ("source", &self.source),
+            ("licence_note", &self.licence_note),
+        ];
+        if let Some((field, _)) = texts.into_iter().find(|(_, text)| text.is_empty()) {
+            return Some(format!("{field} is empty"));
+        }
+        self.format_contradiction()
+            .or_else(|| self.token_contradiction())
+            .or_else(|| self.file_contradiction())
+    }
+
+    fn format_contradiction(&self) -> Option<String> {
+        let wanted = match self.target {
+            Target::Cpu => KvType::Float32,
+            Target::Cuda => KvType::Float16,
+        };
+        if self.kv_type != wanted {
+            return Some(format!(
+                "kv_type is {:?}, for the target {:?} it is {wanted:?}",
+                self.kv_type, self.target
+            ));
+        }
+        let known = matches!(self.block_size, None | Some(16 | 32 | 64 | 128));
+        if !known || self.block_size.is_some() != self.precision.is_quantised() {
+            return Some(format!(
+                "block_size {:?} does not go with {}",
+                self.block_size,
+                self.precision.name()
+            ));
+        }
+        None
+    }
+
+    fn token_contradiction(&self) -> Option<String> {
+        let markers = self.special_tokens.all().map(|token| token.id);
+        let vocabulary = self.vocab_size as u64;
+        if let Some(id) = markers
+            .iter()
+            .chain(&self.eos_ids)
+            .find(|id| u64::from(**id) >= vocabulary)
+        {
+            return Some(format!("token {id} is not in a vocabulary of {vocabulary}"));
+        }
+        if let Some(marker) = self
+            .special_tokens
+            .all()
+            .into_iter()
+            .find(|token| token.text.is_empty())
+        {
+            return Some(format!("the special token {} has no text", marker.id));
+        }
+        if self.eos_ids.first() != Some(&self.special_tokens.end_of_turn.id) {
+            return Some("eos_ids does not begin with end_of_turn's id".to_owned());
+        }
+        let twice = self
+            .eos_ids
+            .iter()
+            .enumerate()
+            .find(|(at, id)| self.eos_ids[..*at].contains(id));
+        twice.map(|(_, id)| format!("eos_ids has {id} twice"))
+    }
+
+    fn file_contradiction(&self) -> Option<String> {
+        if self.chat_template_file != "chat_template.jinja" {
+            return Some(format!(
+                "chat_template_file is {:?}, not \"chat_template.jinja\"",
+                self.chat_template_file
+            ));
+        }
+        let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if let Some((name, entry)) = self.files.all().into_iter().find(|(_, entry)| !is_hash(&entry.sha256)) {
+            return Some(format!(
+                "files: {name}: {:?} is not a SHA-256 in lower-case hexadecimal",
+                entry.sha256
+            ));
+        }
+        (self.weights_bytes != self.files.weights.bytes).then(|| {
+            format!(
+                "weights_bytes is {}, but model.onnx.data has {}",
+                self.weights_bytes, self.files.weights.bytes
+            )
+        })
+    }
+}
+
+/// Why a `model.json` is not one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ManifestFault {
+    Version(u64),
+    Wrong(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::demo_model;
+    use super::*;
+
+    fn fault(edit: impl FnOnce(&mut serde_json::Value)) -> String {
+        let mut value: serde_json::Value = serde_json::from_slice(demo_model::MANIFEST).expect("is JSON");
+        edit(&mut value);
+        match Manifest::parse(value.to_string().as_bytes()) {
+            Ok(_) => String::new(),
+            Err(ManifestFault::Wrong(reason)) => reason,
+            Err(ManifestFault::Version(version)) => format!("version {version}"),
+        }
+    }
+
+    #[test]
+    fn the_demo_model_is_described_without_contradiction() {
+        let manifest = Manifest::parse(demo_model::MANIFEST).expect("is right");
+        assert!(manifest.demo && !manifest.random);
+        assert_eq!((manifest.layers, manifest.kv_heads, manifest.head_dim), (6, 2, 32));
+        assert_eq!(manifest.special_tokens.end_of_turn.id, manifest.eos_ids[0]);
+        assert_eq!((manifest.target, manifest.kv_type.bytes()), (Target::Cpu, 4));
+    }
+
+    #[test]
+    fn another_format_version_is_told_as_such_whatever_else_it_holds() {
+        assert_eq!(fault(|json| json["format_version"] = 2.into()), "version 2");
+        assert_eq!(
+            Manifest::parse(br#"{"format_version":7}"#),
+            Err(ManifestFault::Version(7))
+        );
+    }
+
+    #[test]
+    fn a_field_too_many_or_too_few_is_named() {
+        assert!(fault(|json| json["colour"] = 1.into()).contains("colour"));
+        let without = |field: &'static str| fault(|json| drop(json.as_object_mut().expect("an object").remove(field)));
+        assert!(without("layers").contains("layers"));
+        assert!(without("block_size").contains("block_size"));
+    }
+
+    #[test]
+    fn values_that_contradict_each_other_are_refused() {
+        assert!(fault(|json| json["kv_heads"] = 0.into()).contains("kv_heads is 0"));
+        assert!(fault(|json| json["target"] = "cuda".into()).contains("kv_type"));
+        assert!(fault(|json| json["block_size"] = serde_json::Value::Null).contains("block_size"));
+        assert!(fault(|json| json["vocab_size"] = 5.into()).contains("vocabulary of 5"));
+        assert!(fault(|json| json["eos_ids"] = serde_json::json!([])).contains("eos_ids"));
+        assert!(fault(|json| json["weights_bytes"] = 1.into()).contains("weights_bytes"));
+        assert!(fault(|json| json["files"]["model.onnx"]["sha256"] = "AB".into()).contains("model.onnx"));
+    }
+}

@@ -1,0 +1,36 @@
+//! What the daemon runs on besides itself: ONNX Runtime's library, model folders and the demo model inside this binary.
+
+pub mod demo_model;
+mod error;
+mod library;
+mod manifest;
+mod model_folder;
+mod provision;
+mod unpack;
+mod wheels;
+
+pub use error::RuntimeError;
+pub use library::{Search, cache_dir, find};
+pub use manifest::{
+    Architecture, FileEntry, KvType, Manifest, ModelFiles, Precision, SpecialToken, SpecialTokens, Target,
+};
+pub use model_folder::{Check, MANIFEST_FILE, ModelFolder};
+pub use provision::provision;
+pub use wheels::{ONNX_RUNTIME_VERSION, Variant};
+
+use std::io::Read;
+
+use sha2::{Digest, Sha256};
+
+/// SHA-256 of what `reader` still holds, in lower-case hexadecimal.
+fn sha256_hex(mut reader: impl Read) -> std::io::Result<String> {
+    let mut digest = Sha256::new();
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        match reader.read(&mut chunk)? {
+            0 => break,
+            bytes => digest.update(&chunk[..bytes]),
+        }
+    }
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}

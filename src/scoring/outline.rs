@@ -1,0 +1,369 @@
+//! The outline of an output, literals and values in turn: where in it a text has come to, and how many tokens it takes from there to the end.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::constants::NarrativeLimits;
+use super::encoder::Encoder;
+use super::vocabulary::Vocabulary;
+
+/// What a grammar writes, as far as ending it goes. The grammar says what is allowed; this says what is left to be written.
+pub struct Outline {
+    /// The first one begins the output.
+    literals: Vec<Literal>,
+    values: Vec<Value>,
+    encoder: Arc<Encoder>,
+}
+
+/// A place in an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    Literal {
+        literal: usize,
+        /// Bytes of it that are written.
+        offset: usize,
+    },
+    Value {
+        value: usize,
+        empty: bool,
+        /// Bytes that a code point or an escape still needs.
+        pending: usize,
+    },
+    /// Behind the backslash of an escape.
+    Escape {
+        value: usize,
+    },
+    /// Behind the closing quote of a value that may be followed by one literal or another.
+    Fork {
+        value: usize,
+    },
+    End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A run of escaped code points, perhaps none.
+    Quote,
+    /// At least one code point, none of them escaped.
+    Text,
+    /// One digit.
+    Level,
+}
+
+struct Value {
+    kind: Kind,
+    /// The literals that may follow, by their index: one or two. Behind a `Quote` or `Text` they begin with the closing quote.
+    after: Vec<usize>,
+    /// Tokens from its beginning to the end of the output.
+    need: usize,
+    /// Tokens from a place within it where no code point is cut in two.
+    closing: usize,
+}
+
+struct Literal {
+    text: String,
+    /// The value behind it; there is none behind the last.
+    next: Option<usize>,
+    /// By offset: how many tokens the rest is tokenised into, once it has been asked for.
+    tokens: Vec<Cell<Option<usize>>>,
+}
+
+/// Bytes of the longest escape, `\u001f`, without its backslash.
+const ESCAPE_BYTES: usize = 5;
+
+impl Outline {
+    /// Of one scored answer; `criteria`: the area's names in order.
+    pub fn score(criteria: &[&str], encoder: Arc<Encoder>, vocabulary: &Vocabulary) -> Self {
+        let mut outline = Self::new("{\"criteria\":[", encoder);
+        for (number, name) in criteria.iter().enumerate() {
+            let comma = if number > 0 { "," } else { "" };
+            outline.write(&format!("{comma}{{\"name\":\"{name}\",\"evidence\":\""));
+            outline.value(Kind::Quote, "\",\"level\":");
+            outline.value(Kind::Level, "}");
+        }
+        outline.write("],\"feedback\":\"");
+        outline.value(Kind::Text, "\"}");
+        outline.measured(vocabulary)
+    }
+
+    /// Of the narrative; `competencies`: the ids of those that have a score, in the rubric's order.
+    pub fn narrative(
+        competencies: &[String],
+        limits: &NarrativeLimits,
+        encoder: Arc<Encoder>,
+        vocabulary: &Vocabulary,
+    ) -> Self {
+        let mut outline = Self::new("{\"summary\":\"", encoder);
+        outline.value(Kind::Text, "\",\"strengths\":[\"");
+        outline.points(limits, "\"],\"improvements\":[\"");
+        let (first, rest) = match competencies.split_first() {
+            Some((first, rest)) => (format!("\"],\"competencies\":{{\"{first}\":\""), rest),
+            None => ("\"],\"competencies\":{}}".to_owned(), competencies),
+        };
+        outline.points(limits, &first);
+        for id in rest {
+            outline.value(Kind::Text, &format!("\",\"{id}\":\""));
+        }
+        if !competencies.is_empty() {
+            outline.value(Kind::Text, "\"}}");
+        }
+        outline.measured(vocabulary)
+    }
+
+    fn new(first: &str, encoder: Arc<Encoder>) -> Self {
+        let mut outline = Self {
+            literals: Vec::new(),
+            values: Vec::new(),
+            encoder,
+        };
+        outline.literal(first.to_owned(), 0);
+        outline
+    }
+
+    fn literal(&mut self, text: String, next: usize) -> usize {
+        self.literals.push(Literal {
+            text,
+            next: Some(next),
+            tokens: Vec::new(),
+        });
+        self.literals.len() - 1
+    }
+
+    /// Appends to the last literal.
+    fn write(&mut self, text: &str) {
+        let last = self.literals.last_mut().expect("an outline begins with a literal");
+        last.text.push_str(text);
+    }
+
+    fn value(&mut self, kind: Kind, after: &str) {
+        let next = self.values.len() + 1;
+        let after = vec![self.literal(after.to_owned(), next)];
+        self.values.push(Value {
+            kind,
+            after,
+            need: 0,
+            closing: 0,
+        });
+    }
+
+    /// A list of texts; `after` follows the last one, which may be any from the smallest allowed number on.
+    fn points(&mut self, limits: &NarrativeLimits, after: &str) {
+        let behind = self.values.len() + limits.points_max;
+        for number in 1..limits.points_max {
+            self.value(Kind::Text, "\",\"");
+            if number >= limits.points_min {
+                let exit = self.literal(after.to_owned(), behind);
+                let last = self.values.last_mut().expect("it was just pushed");
+                last.after.push(exit);
+            }
+        }
+        self.value(Kind::Text, after);
+    }
+
+    /// Counts, from the end to the beginning, what it takes to come to the end.
+    fn measured(mut self, vocabulary: &Vocabulary) -> Self {
+        let values = self.values.len();
+        for literal in &mut self.literals {
+            literal.next = literal.next.filter(|next| *next < values);
+            literal.tokens = vec![Cell::new(None); literal.text.len() + 1];
+        }
+        for value in (0..values).rev() {
+            let closing = match self.values[value].kind {
+                Kind::Level => self.level_need(value, vocabulary),
+                Kind::Quote | Kind::Text => self.closing(value),
+            };
+            self.values[value].closing = closing;
+            self.values[value].need = closing + usize::from(self.values[value].kind == Kind::Text);
+        }
+        self
+    }
+
+    /// The closing quote may be forced together with what follows, or be a token of its own that the model chose.
+    fn closing(&self, value: usize) -> usize {
+        match self.values[value].after[..] {
+            [literal] => self
+                .need(Position::Literal { literal, offset: 0 })
+                .max(1 + self.need(self.along(literal, 1))),
+            _ => 1 + self.need(Position::Fork { value }),
+        }
+    }
+
+    /// Any token that begins with a level may be chosen, also one that holds a part of what follows.
+    fn level_need(&self, value: usize, vocabulary: &Vocabulary) -> usize {
+        let level = Position::Value {
+            value,
+            empty: true,
+            pending: 0,
+        };
+        let tokens = vocabulary.levels().iter();
+        let behind = tokens.filter_map(|token| self.walk(level, vocabulary.bytes(*token)));
+        1 + behind.map(|position| self.need(position)).max().unwrap_or(0)
+    }
+
+    /// Where every output begins.
+    pub fn start(&self) -> Position {
+        self.along(0, 0)
+    }
+
+    /// How much an output's need may grow by one token, at most: a token may end in the middle of the longest literal, and none of the rest need
+    /// be more than a byte long.
+    pub fn slack(&self) -> usize {
+        let literals = self.literals.iter().map(|literal| literal.text.len());
+        literals.max().unwrap_or(0) + ESCAPE_BYTES + 3
+    }
+
+    pub fn is_level(&self, position: Position) -> bool {
+        matches!(position, Position::Value { value, .. } if self.values[value].kind == Kind::Level)
+    }
+
+    /// Whether a position is within a text, with no code point or escape begun.
+    pub fn is_between_code_points(&self, position: Position) -> bool {
+        matches!(position, Position::Value { pending: 0, .. }) && !self.is_level(position)
+    }
+
+    /// The position behind any token of whole code points, given a position between code points.
+    pub fn behind_plain(&self, position: Position) -> Position {
+        match position {
+            Position::Value { value, pending, .. } => Position::Value {
+                value,
+                empty: false,
+                pending,
+            },
+            other => other,
+        }
+    }
+
+    /// Tokens that it takes to end the output, however clumsily; there is always an allowed token that brings it one down, or forced text that does.
+    pub fn need(&self, position: Position) -> usize {
+        match position {
+            Position::End => 0,
+            Position::Literal { literal, offset } => {
+                self.tokens(literal, offset) + self.literals[literal].next.map_or(0, |next| self.values[next].need)
+            }
+            Position::Fork { value } => {
+                let ways = self.values[value].after.iter();
+                1 + ways
+                    .map(|literal| self.need(self.along(*literal, 2)))
+                    .min()
+                    .unwrap_or(0)
+            }
+            Position::Escape { value } => ESCAPE_BYTES + self.values[value].closing,
+            Position::Value { value, empty, pending } => match (empty, pending) {
+                (true, 0) => self.values[value].need,
+                (_, pending) => pending + self.values[value].closing,
+            },
+        }
+    }
+
+    /// Tokens of a literal from `offset` on. Within a code point the bytes up to its end are chosen one by one.
+    fn tokens(&self, literal: usize, offset: usize) -> usize {
+        let Literal { text, tokens, .. } = &self.literals[literal];
+        if let Some(count) = tokens[offset].get() {
+            return count;
+        }
+        let whole = (offset..text.len())
+            .find(|at| text.is_char_boundary(*at))
+            .unwrap_or(text.len());
+        let rest = &text[whole..];
+        // A text that cannot be tokenised fails where it is to be fed; no token is shorter than a byte.
+        let count = whole - offset + self.encoder.plain(rest).map_or(rest.len(), |ids| ids.len());
+        tokens[offset].set(Some(count));
+        count
+    }
+
+    /// The position behind `offset` bytes of a literal.
+    fn along(&self, literal: usize, offset: usize) -> Position {
+        let Literal { text, next, .. } = &self.literals[literal];
+        match next {
+            _ if offset < text.len() => Position::Literal { literal, offset },
+            Some(value) => Position::Value {
+                value: *value,
+                empty: true,
+                pending: 0,
+            },
+            None => Position::End,
+        }
+    }
+
+    /// The position behind some bytes; `None` where they do not fit. A value's code points are the grammar's business and not checked.
+    pub fn walk(&self, position: Position, bytes: &[u8]) -> Option<Position> {
+        bytes
+            .iter()
+            .try_fold(position, |position, byte| self.step(position, *byte))
+    }
+
+    fn step(&self, position: Position, byte: u8) -> Option<Position> {
+        match position {
+            Position::End => None,
+            Position::Literal { literal, offset } => {
+                (self.literals[literal].text.as_bytes()[offset] == byte).then(|| self.along(literal, offset + 1))
+            }
+            Position::Fork { value } => {
+                let mut ways = self.values[value].after.iter();
+                let way = ways.find(|literal| self.literals[**literal].text.as_bytes()[1] == byte)?;
+                Some(self.along(*way, 2))
+            }
+            Position::Escape { value } => {
+                let pending = if byte == b'u' { ESCAPE_BYTES - 1 } else { 0 };
+                Some(Position::Value {
+                    value,
+                    empty: false,
+                    pending,
+                })
+            }
+            Position::Value {
+                value,
+                pending: pending @ 1..,
+                ..
+            } => Some(Position::Value {
+                value,
+                empty: false,
+                pending: pending - 1,
+            }),
+            Position::Value { value, empty, .. } => self.step_in_value(value, empty, byte),
+        }
+    }
+
+    fn step_in_value(&self, value: usize, empty: bool, byte: u8) -> Option<Position> {
+        let Value { kind, after, .. } = &self.values[value];
+        match (kind, byte) {
+            (Kind::Level, b'1'..=b'5') => return Some(self.along(after[0], 0)),
+            (Kind::Level, _) => return None,
+            (Kind::Text, b'"') if empty => return None,
+            (_, b'"') if after.len() > 1 => return Some(Position::Fork { value }),
+            (_, b'"') => return Some(self.along(after[0], 1)),
+            (Kind::Quote, b'\\') => return Some(Position::Escape { value }),
+            _ => {}
+        }
+        let pending = match byte {
+            0x20..=0x7f => 0,
+            0xc2..=0xdf => 1,
+            0xe0..=0xef => 2,
+            0xf0..=0xf4 => 3,
+            _ => return None,
+        };
+        Some(Position::Value {
+            value,
+            empty: false,
+            pending,
+        })
+    }
+
+    /// Splits forced text where literals and values meet: they are tokenised each on its own. `None` where the text does not fit.
+    pub fn pieces<'a>(&self, mut position: Position, text: &'a str) -> Option<Vec<&'a str>> {
+        let (mut pieces, mut begun, mut within_literal) = (Vec::new(), 0, None);
+        for (index, byte) in text.bytes().enumerate() {
+            let closes = byte == b'"' && self.is_between_code_points(position);
+            let literal = closes || matches!(position, Position::Literal { .. } | Position::Fork { .. });
+            if closes || within_literal.is_some_and(|before| before != literal) {
+                pieces.push(&text[begun..index]);
+                begun = index;
+            }
+            within_literal = Some(literal);
+            position = self.step(position, byte)?;
+        }
+        pieces.push(&text[begun..]);
+        pieces.retain(|piece| !piece.is_empty());
+        Some(pieces)
+    }
+}

@@ -1,0 +1,344 @@
+//! One connection: lines in, requests answered side by side, lines out in the order in which they become ready.
+
+use std::collections::HashMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time;
+
+use super::answering::{Answering, panicked, reply_line};
+use super::call::Call;
+use super::fault::{Fault, Kind};
+use super::frame::{Frame, Line, LineReader};
+use super::hub::{Hub, Subscription};
+use super::ledger::{Account, Charge, Ledger};
+use super::lines;
+use super::options::Options;
+use super::outgoing::{Activity, Outgoing, Slot, send, write_lines};
+use super::params::Asked;
+use super::server::ROOM_UNIT_BYTES;
+use super::service::{Reply, Role, Service};
+use super::wire::{self, Id, Request};
+use crate::domain::ids::InterviewId;
+
+/// Longer lines are parsed on a thread of their own, so that other connections need not wait.
+const PARSED_HERE_BYTES_MAX: usize = 256 << 10;
+/// Lines between those who make them and the writer.
+const LINES_QUEUED_MAX: usize = 16;
+/// How long a client that sent too much may go on sending before it must read why it is cut off.
+const LINGER: Duration = Duration::from_secs(2);
+/// How often a connection that has work left is asked whether its client is still there.
+const PRESENCE_CHECK: Duration = Duration::from_millis(500);
+
+/// What all connections share.
+pub(super) struct Shared {
+    pub service: Arc<dyn Service>,
+    pub hub: Arc<Hub>,
+    pub options: Arc<Options>,
+    pub ledger: Arc<Ledger>,
+    /// Room for the interviews and answers in requests that are being answered, in units of [`ROOM_UNIT_BYTES`].
+    pub room: Arc<Semaphore>,
+    pub phase: watch::Receiver<Phase>,
+}
+
+/// How far the server is with stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    Serving,
+    /// Nothing more is read; what is pending goes on.
+    Finishing,
+    /// What is still pending is given up.
+    Over,
+}
+
+impl Shared {
+    /// Returns once the server is at `phase` or past it, or is gone.
+    pub(super) async fn reached(&self, phase: Phase) {
+        // An error means that the server is gone, which is past every phase.
+        let _ = self.phase.clone().wait_for(|now| *now >= phase).await;
+    }
+}
+
+/// Serves one connection until its client has gone, has been silent for too long, holds too much, or the server stops.
+pub(super) async fn serve(stream: UnixStream, role: Role, shared: Arc<Shared>) {
+    let account = Arc::new(shared.ledger.open());
+    let (read, write) = stream.into_split();
+    let (lines, queue) = mpsc::channel(LINES_QUEUED_MAX);
+    let write_timeout = shared.options.write_timeout;
+    let connection = Connection {
+        role,
+        reader: LineReader::new(read, shared.options.line_bytes_max, &account),
+        lines,
+        slots: Arc::new(Semaphore::new(shared.options.requests_in_flight_max.max(1))),
+        activity: Arc::default(),
+        tasks: JoinSet::new(),
+        notifications: JoinSet::new(),
+        subscriptions: HashMap::new(),
+        account: Arc::clone(&account),
+        shared,
+    };
+    tokio::select! {
+        () = account.evicted() => {
+            let held_bytes = account.bytes();
+            tracing::warn!(held_bytes, "all connections together hold too much unread data; closing the one that holds most");
+        }
+        ended = both(connection.run(), write_lines(write, queue, write_timeout)) => match ended {
+            Ok(Some(cut_off)) => discard(cut_off).await,
+            Ok(None) => {}
+            Err(error) => tracing::info!(%error, "closing a connection whose client does not read"),
+        },
+    }
+}
+
+/// Ends when both have, or when the writer fails.
+async fn both<T>(reading: impl Future<Output = T>, writing: impl Future<Output = io::Result<()>>) -> io::Result<T> {
+    let (read, ()) = tokio::try_join!(async { Ok(reading.await) }, writing)?;
+    Ok(read)
+}
+
+/// Lets a client that is still sending get to the point where it reads its reply.
+async fn discard(mut stream: OwnedReadHalf) {
+    let mut bytes = vec![0; 64 << 10];
+    let read_on = async { while stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {} };
+    // The client had its time; whether it used it does not matter.
+    let _ = time::timeout(LINGER, read_on).await;
+}
+
+/// What the reading side of a connection has.
+struct Connection {
+    role: Role,
+    reader: LineReader<OwnedReadHalf>,
+    lines: mpsc::Sender<Outgoing>,
+    slots: Arc<Semaphore>,
+    activity: Arc<Activity>,
+    /// Requests in work and subscriptions: what is of no use once the client has gone.
+    tasks: JoinSet<()>,
+    /// Notifications in work: they are carried out whether or not the client stays.
+    notifications: JoinSet<()>,
+    subscriptions: HashMap<u64, oneshot::Sender<Outgoing>>,
+    account: Arc<Account>,
+    shared: Arc<Shared>,
+}
+
+impl Connection {
+    /// Reads to the end and waits for what is pending. Gives the stream back if its client was cut off while sending.
+    async fn run(mut self) -> Option<OwnedReadHalf> {
+        let is_cut_off = loop {
+            let Some(slot) = self.slot().await else { break false };
+            match self.next().await {
+                Frame::Line(line) => self.take(line, slot).await,
+                Frame::TooLong { actual } => {
+                    let limit = self.shared.options.line_bytes_max;
+                    let message = format!("the line has more than {limit} bytes (socket.line_bytes_max); closing");
+                    let fault = Fault::too_large(message, limit, actual);
+                    self.reply(Some(Id::null()), Err(fault), slot).await;
+                    break true;
+                }
+                Frame::End => break false,
+            }
+            while self.tasks.try_join_next().is_some() {}
+            while self.notifications.try_join_next().is_some() {}
+        };
+        self.subscriptions.clear();
+        tokio::select! {
+            biased;
+            () = async { while self.tasks.join_next().await.is_some() {} } => {}
+            () = gone(self.reader.stream()) => self.tasks.abort_all(),
+        }
+        while self.notifications.join_next().await.is_some() {}
+        is_cut_off.then(|| self.reader.into_stream())
+    }
+
+    /// Room for one more pending request; `None` if the server stops first.
+    async fn slot(&mut self) -> Option<Slot> {
+        let permit = Arc::clone(&self.slots).acquire_owned();
+        let gone = async {
+            gone(self.reader.stream()).await;
+            self.tasks.abort_all();
+            // That makes room; what the client sent before it went is still read.
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            () = self.shared.reached(Phase::Finishing) => None,
+            permit = permit => Some(Slot {
+                _permit: permit.expect("nobody closes the semaphore"),
+                activity: Arc::clone(&self.activity),
+            }),
+            () = gone => None,
+        }
+    }
+
+    /// What the client sends next, or the end: also the server's and that of its patience.
+    async fn next(&mut self) -> Frame {
+        loop {
+            let deadline = self.activity.last() + self.shared.options.idle;
+            tokio::select! {
+                biased;
+                () = self.shared.reached(Phase::Finishing) => return Frame::End,
+                frame = self.reader.next() => return frame.unwrap_or_else(|error| {
+                    tracing::debug!(%error, "a connection broke off");
+                    Frame::End
+                }),
+                () = time::sleep_until(deadline) => {}
+            }
+            // One slot is held for the request that is waited for.
+            let pending = self.shared.options.requests_in_flight_max.max(1) - self.slots.available_permits() - 1;
+            if pending > 0 || !self.subscriptions.is_empty() {
+                self.activity.touch();
+            } else if self.activity.last().elapsed() >= self.shared.options.idle {
+                tracing::debug!("closing an idle connection");
+                return Frame::End;
+            }
+        }
+    }
+
+    async fn take(&mut self, line: Line, slot: Slot) {
+        self.activity.touch();
+        let length = line.bytes.len();
+        let (Request { id, asked }, charge) = self.read(line).await;
+        match asked {
+            Ok(Asked::Call(call)) => {
+                let room = self.room(&call, length).await;
+                drop(charge);
+                let answering = Answering {
+                    role: self.role,
+                    id,
+                    lines: self.lines.clone(),
+                    account: Arc::clone(&self.account),
+                    slot,
+                    shared: Arc::clone(&self.shared),
+                };
+                let tasks = match &answering.id {
+                    Some(_) => &mut self.tasks,
+                    None => &mut self.notifications,
+                };
+                tasks.spawn(answering.answer(call, room));
+            }
+            Ok(Asked::Subscribe { interview_id }) => self.subscribe(id, interview_id, slot).await,
+            Ok(Asked::Unsubscribe { subscription }) => self.unsubscribe(id, subscription, slot).await,
+            Err(fault) => self.reply(id, Err(fault), slot).await,
+        }
+    }
+
+    /// What the line asks for; the line itself is dropped, its charge is not.
+    async fn read(&self, line: Line) -> (Request, Charge) {
+        let role = self.role;
+        let Line { bytes, charge } = line;
+        if bytes.len() <= PARSED_HERE_BYTES_MAX {
+            return (wire::read(&bytes, role), charge);
+        }
+        let request = match tokio::task::spawn_blocking(move || wire::read(&bytes, role)).await {
+            Ok(request) => request,
+            Err(error) => Request {
+                id: Some(Id::null()),
+                asked: Err(Fault::new(
+                    Kind::Internal,
+                    format!("the line could not be read: {error}"),
+                )),
+            },
+        };
+        (request, charge)
+    }
+
+    /// Whoever sends interviews faster than they are stored waits here, and reads no more meanwhile.
+    async fn room(&self, call: &Call, line_bytes: usize) -> Option<OwnedSemaphorePermit> {
+        if !matches!(call, Call::Submit(_) | Call::Open(_) | Call::Answer { .. }) {
+            return None;
+        }
+        let all = self.shared.options.buffered_bytes_max / ROOM_UNIT_BYTES;
+        let units = (line_bytes / ROOM_UNIT_BYTES).min(all).max(1);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.shared.room).acquire_many_owned(units).await;
+        Some(permit.expect("nobody closes the semaphore"))
+    }
+
+    /// Subscribes first and asks afterwards whether there is such an interview, so that no event falls between the two.
+    async fn subscribe(&mut self, id: Option<Id>, interview_id: Option<InterviewId>, slot: Slot) {
+        self.subscriptions.retain(|_, stop| !stop.is_closed());
+        let limit = self.shared.options.subscriptions_max;
+        if self.subscriptions.len() >= limit {
+            let message = format!("this connection has {limit} subscriptions already, the limit");
+            let fault = Fault::too_large(message, limit, limit + 1);
+            return self.reply(id, Err(fault), slot).await;
+        }
+        let capacity = self.shared.options.events_queued_max;
+        let subscription = self.shared.hub.subscribe(interview_id.clone(), capacity);
+        let is_known = interview_id.map_or(Ok(true), |wanted| {
+            let service = AssertUnwindSafe(&self.shared.service);
+            let known = catch_unwind(|| service.knows(&wanted)).unwrap_or_else(|panic| Err(panicked(&*panic)))?;
+            known
+                .then_some(true)
+                .ok_or_else(|| Fault::not_found(format!("no interview {wanted}")))
+        });
+        if let Err(fault) = is_known {
+            return self.reply(id, Err(fault), slot).await;
+        }
+        let result = super::service::reply(&serde_json::json!({ "subscription": subscription.id() }));
+        let (stop, stopped) = oneshot::channel();
+        self.subscriptions.insert(subscription.id(), stop);
+        self.reply(id, result, slot).await;
+        let forwarding = forward(subscription, self.lines.clone(), Arc::clone(&self.account), stopped);
+        self.tasks.spawn(forwarding);
+    }
+
+    /// The reply is the last that the subscription's task writes, so that no event follows it.
+    async fn unsubscribe(&mut self, id: Option<Id>, subscription: u64, slot: Slot) {
+        let Some(stop) = self.subscriptions.remove(&subscription) else {
+            let message = format!("this connection has no subscription {subscription}");
+            return self.reply(id, Err(Fault::not_found(message)), slot).await;
+        };
+        let Some(id) = id else { return };
+        let result = super::service::reply(&serde_json::json!({}));
+        let reply = Outgoing::new(reply_line(&id, result), &self.account, Some(slot));
+        // The task ends before its `stop` only if the writer is gone, and with it this connection.
+        let _ = stop.send(reply);
+    }
+
+    async fn reply(&self, id: Option<Id>, result: Result<Reply, Fault>, slot: Slot) {
+        if let Some(id) = id {
+            let reply = Outgoing::new(reply_line(&id, result), &self.account, Some(slot));
+            send(&self.lines, reply).await;
+        }
+    }
+}
+
+async fn forward(
+    mut subscription: Subscription,
+    lines: mpsc::Sender<Outgoing>,
+    account: Arc<Account>,
+    mut stop: oneshot::Receiver<Outgoing>,
+) {
+    let forward = async {
+        loop {
+            let notification = subscription.next().await;
+            // The charge comes with the room to send: what waits for it is counted by the subscription's own limit.
+            let Ok(room) = lines.reserve().await else { return };
+            room.send(Outgoing::new(lines::event(&notification), &account, None));
+        }
+    };
+    tokio::select! {
+        biased;
+        last = &mut stop => if let Ok(reply) = last {
+            send(&lines, reply).await;
+        },
+        () = forward => {}
+    }
+}
+
+/// Returns once the client has closed both directions: nobody will read what is still to come.
+async fn gone(stream: &OwnedReadHalf) {
+    // An error means that the runtime ends, and with it every connection.
+    while let Ok(ready) = stream.ready(Interest::WRITABLE).await
+        && !ready.is_write_closed()
+    {
+        time::sleep(PRESENCE_CHECK).await;
+    }
+}

@@ -1,0 +1,200 @@
+//! Who holds how many buffered bytes: when all together hold too many, the largest holder has to go.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// The buffered bytes of all connections.
+#[derive(Debug)]
+pub struct Ledger {
+    bytes_max: usize,
+    total: AtomicUsize,
+    holders: Mutex<Vec<Arc<Holder>>>,
+}
+
+#[derive(Debug, Default)]
+struct Holder {
+    bytes: AtomicUsize,
+    is_evicted: AtomicBool,
+    eviction: Notify,
+}
+
+/// One connection's share; closed when dropped. What was charged to it stays in the sum until it is really given back.
+#[derive(Debug)]
+pub struct Account {
+    ledger: Arc<Ledger>,
+    holder: Arc<Holder>,
+}
+
+/// Bytes held now; given back when dropped.
+#[derive(Debug)]
+pub struct Charge {
+    ledger: Arc<Ledger>,
+    holder: Arc<Holder>,
+    bytes: usize,
+}
+
+impl Ledger {
+    pub fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes_max,
+            total: AtomicUsize::new(0),
+            holders: Mutex::default(),
+        })
+    }
+
+    pub fn total(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    pub fn open(self: &Arc<Self>) -> Account {
+        let holder = Arc::<Holder>::default();
+        self.holders().push(Arc::clone(&holder));
+        Account {
+            ledger: Arc::clone(self),
+            holder,
+        }
+    }
+
+    /// Evicts the largest holders until the others are within the limit: those already evicted are about to give theirs back.
+    fn relieve(&self) {
+        let holders = self.holders();
+        // Each is asked once: the figures change meanwhile.
+        let mut staying: Vec<_> = holders
+            .iter()
+            .filter(|holder| !holder.is_evicted.load(Ordering::Relaxed))
+            .map(|holder| (holder.bytes.load(Ordering::Relaxed), holder))
+            .collect();
+        staying.sort_by_key(|(bytes, _)| *bytes);
+        let mut sum: usize = staying.iter().map(|(bytes, _)| bytes).sum();
+        while sum > self.bytes_max {
+            let Some((bytes, largest)) = staying.pop() else { return };
+            sum -= bytes;
+            largest.is_evicted.store(true, Ordering::Relaxed);
+            largest.eviction.notify_one();
+        }
+    }
+
+    fn holders(&self) -> MutexGuard<'_, Vec<Arc<Holder>>> {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Account {
+    /// An empty charge that can grow.
+    pub fn charge(&self) -> Charge {
+        Charge {
+            ledger: Arc::clone(&self.ledger),
+            holder: Arc::clone(&self.holder),
+            bytes: 0,
+        }
+    }
+
+    /// Returns once this connection has to go.
+    pub async fn evicted(&self) {
+        while !self.holder.is_evicted.load(Ordering::Relaxed) {
+            self.holder.eviction.notified().await;
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.holder.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.ledger
+            .holders()
+            .retain(|holder| !Arc::ptr_eq(holder, &self.holder));
+    }
+}
+
+impl Charge {
+    /// Sets how many bytes are held.
+    pub fn set(&mut self, bytes: usize) {
+        let more = bytes.saturating_sub(self.bytes);
+        let less = self.bytes.saturating_sub(bytes);
+        self.bytes = bytes;
+        self.holder.bytes.fetch_add(more, Ordering::Relaxed);
+        self.holder.bytes.fetch_sub(less, Ordering::Relaxed);
+        let before = self.ledger.total.fetch_add(more, Ordering::Relaxed);
+        self.ledger.total.fetch_sub(less, Ordering::Relaxed);
+        if more > 0 && before + more > self.ledger.bytes_max {
+            self.ledger.relieve();
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// An empty charge to the same account.
+    pub fn sibling(&self) -> Self {
+        Self {
+            ledger: Arc::clone(&self.ledger),
+            holder: Arc::clone(&self.holder),
+            bytes: 0,
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn charged(account: &Account, bytes: usize) -> Charge {
+        let mut charge = account.charge();
+        charge.set(bytes);
+        charge
+    }
+
+    fn is_evicted(account: &Account) -> bool {
+        account.holder.is_evicted.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn over_the_limit_the_largest_holder_goes_whoever_went_over_it() {
+        let ledger = Ledger::new(100);
+        let (small, large, last) = (ledger.open(), ledger.open(), ledger.open());
+        let _held = (charged(&small, 20), charged(&large, 50), charged(&last, 30));
+        assert!(!is_evicted(&large));
+        let _more = charged(&last, 1);
+        assert_eq!(
+            [&small, &large, &last].map(is_evicted),
+            [false, true, false],
+            "only the largest"
+        );
+        let _much_more = charged(&last, 30);
+        assert!(!is_evicted(&last), "what the evicted one holds is as good as free");
+    }
+
+    #[test]
+    fn what_is_dropped_is_given_back() {
+        let ledger = Ledger::new(100);
+        let account = ledger.open();
+        let mut charge = charged(&account, 70);
+        charge.set(40);
+        assert_eq!((ledger.total(), account.bytes()), (40, 40));
+        drop(account);
+        assert_eq!(ledger.total(), 40, "still in memory");
+        drop(charge);
+        assert_eq!(ledger.total(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_evicted_connection_hears_of_it_even_if_it_listens_late() {
+        let ledger = Ledger::new(1);
+        let account = ledger.open();
+        let _charge = charged(&account, 2);
+        account.evicted().await;
+        account.evicted().await;
+    }
+}

@@ -1,0 +1,98 @@
+//! The writing side of a connection: lines that wait to be written, and what is pending until they are.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{self, Instant};
+
+use super::ledger::{Account, Charge};
+
+/// Writes lines until nobody makes any more. Those of a client that has gone are dropped: what it asked for may still be under way.
+/// An error: the client is there and takes nothing.
+pub(super) async fn write_lines(
+    mut stream: OwnedWriteHalf,
+    mut queue: mpsc::Receiver<Outgoing>,
+    timeout: Duration,
+) -> io::Result<()> {
+    while let Some(outgoing) = queue.recv().await {
+        let mut rest = outgoing.bytes.as_slice();
+        while !rest.is_empty() {
+            match time::timeout(timeout, stream.write(rest)).await? {
+                Ok(written) => rest = &rest[written..],
+                Err(error) => {
+                    tracing::debug!(%error, "a reply finds nobody to read it");
+                    break;
+                }
+            }
+        }
+    }
+    if let Err(error) = stream.shutdown().await {
+        tracing::debug!(%error, "a connection's client has gone");
+    }
+    Ok(())
+}
+
+/// A line on its way out.
+pub(super) struct Outgoing {
+    bytes: Vec<u8>,
+    _charge: Charge,
+    /// What the line is a reply to is pending until the line is written.
+    _slot: Option<Slot>,
+}
+
+impl Outgoing {
+    pub(super) fn new(bytes: Vec<u8>, account: &Account, slot: Option<Slot>) -> Self {
+        let mut charge = account.charge();
+        charge.set(bytes.len());
+        Self {
+            bytes,
+            _charge: charge,
+            _slot: slot,
+        }
+    }
+}
+
+/// A pending request.
+pub(super) struct Slot {
+    pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) activity: Arc<Activity>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.activity.touch();
+    }
+}
+
+/// When something was last asked or answered.
+pub(super) struct Activity(Mutex<Instant>);
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+}
+
+impl Activity {
+    /// When it was.
+    pub(super) fn last(&self) -> Instant {
+        *self.moment()
+    }
+
+    pub(super) fn touch(&self) {
+        *self.moment() = Instant::now();
+    }
+
+    fn moment(&self) -> MutexGuard<'_, Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) async fn send(lines: &mpsc::Sender<Outgoing>, line: Outgoing) {
+    // Without a writer the connection is ending already.
+    let _ = lines.send(line).await;
+}

@@ -1,0 +1,163 @@
+//! Accepts connections, tells who is an admin, and ends them all when the daemon stops.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time;
+
+use super::connection::{self, Phase, Shared};
+use super::fault::{Fault, Kind};
+use super::hub::Hub;
+use super::ledger::Ledger;
+use super::lines;
+use super::listener::Bound;
+use super::options::Options;
+use super::service::{Role, Service};
+use super::wire::Id;
+
+/// The pause after the system refused a connection: out of file descriptors, most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What a client that was refused for want of room is told to wait.
+const RETRY_AFTER_MS: u64 = 1_000;
+/// How long the last replies may take to be written once the grace is over.
+const FLUSH: Duration = Duration::from_millis(500);
+/// Requests in work are counted in units of this many bytes.
+pub(super) const ROOM_UNIT_BYTES: usize = 1 << 10;
+
+/// Serves until `shutdown` ends: then no more requests are read, those pending may go on for `options.grace`, and everything is closed and
+/// the socket removed when this returns. Dropping it closes everything at once.
+pub async fn run(
+    bound: Bound,
+    service: Arc<dyn Service>,
+    hub: Arc<Hub>,
+    options: Arc<Options>,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let connections = bound.connections();
+    let Bound {
+        listener,
+        file,
+        own_uid,
+        ..
+    } = bound;
+    let door = Door {
+        connections,
+        own_uid,
+        shared: Arc::new(Shared {
+            service,
+            hub,
+            ledger: Ledger::new(options.buffered_bytes_max),
+            room: Arc::new(Semaphore::new(room_units(options.buffered_bytes_max))),
+            options,
+            phase: phases,
+        }),
+    };
+    let mut open = JoinSet::new();
+    accept(&listener, &door, &mut open, shutdown).await;
+    drop(listener);
+    file.remove();
+    phase.send_replace(Phase::Finishing);
+    let grace = door.shared.options.grace;
+    if time::timeout(grace, all_ended(&mut open)).await.is_err() {
+        phase.send_replace(Phase::Over);
+        if time::timeout(FLUSH, all_ended(&mut open)).await.is_err() {
+            tracing::warn!(connections = open.len(), "closing connections that do not end");
+            open.shutdown().await;
+        }
+    }
+}
+
+/// At least one, and as many as a semaphore can count.
+fn room_units(bytes: usize) -> usize {
+    (bytes / ROOM_UNIT_BYTES).clamp(1, u32::MAX as usize)
+}
+
+async fn accept(
+    listener: &UnixListener,
+    door: &Door,
+    open: &mut JoinSet<()>,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => return,
+            Some(ended) = open.join_next() => told(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => door.admit(stream, open),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+async fn all_ended(open: &mut JoinSet<()>) {
+    while let Some(ended) = open.join_next().await {
+        told(ended);
+    }
+}
+
+fn told(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection ended by a panic");
+    }
+}
+
+/// Who comes in, and as what.
+struct Door {
+    connections: super::listener::Connections,
+    own_uid: u32,
+    shared: Arc<Shared>,
+}
+
+impl Door {
+    fn admit(&self, stream: UnixStream, open: &mut JoinSet<()>) {
+        let max = self.shared.options.connections_max;
+        let Some(connected) = self.connections.enter(max) else {
+            let message = format!("there are {max} connections already, the limit (socket.connections_max)");
+            let busy = Fault::new(Kind::Busy, message).with("retry_after_ms", RETRY_AFTER_MS);
+            // A new connection's buffer is empty: the line fits, or the client is gone.
+            if let Err(error) = stream.try_write(&lines::fault(&Id::null(), &busy)) {
+                tracing::debug!(%error, "a refused connection was not told why");
+            }
+            return;
+        };
+        let role = self.role(&stream);
+        let shared = Arc::clone(&self.shared);
+        open.spawn(async move {
+            connection::serve(stream, role, shared).await;
+            drop(connected);
+        });
+    }
+
+    fn role(&self, stream: &UnixStream) -> Role {
+        let options = &self.shared.options;
+        match stream.peer_cred() {
+            Ok(peer) => {
+                let uid = peer.uid();
+                let is_own = options.own_uid_is_admin && (uid == 0 || uid == self.own_uid);
+                if is_own || options.admin_uids.contains(&uid) {
+                    Role::Admin
+                } else {
+                    Role::Client
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection's user is unknown; it may do what clients may");
+                Role::Client
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The last step of durability: sled's `flush` hands its writes to the kernel, this has the kernel hand them to the disk.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::error::StoreError;
+
+/// The step after which what was flushed survives a power loss. A seam for tests.
+pub(super) trait Durable: Send {
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// sled's files through descriptors of our own. The kernel reports a failed write-back once to each descriptor, so sled cannot take ours.
+pub(super) struct Files {
+    data: File,
+    blobs: PathBuf,
+    /// Blobs that are on the disk already.
+    synced: HashSet<OsString>,
+}
+
+impl Files {
+    /// Also makes the names of sled's files durable, which sled leaves to chance.
+    pub fn open(store: &Path) -> Result<Self, StoreError> {
+        let synced = |path: PathBuf| sync(&path).map_err(|source| failed("sync", &path, source));
+        synced(store.join("conf"))?;
+        synced(store.join("blobs"))?;
+        synced(store.to_owned())?;
+        if let Some(parent) = store.parent() {
+            synced(parent.to_owned())?;
+        }
+        let path = store.join("db");
+        Ok(Self {
+            data: File::open(&path).map_err(|source| failed("open", &path, source))?,
+            blobs: store.join("blobs"),
+            synced: HashSet::new(),
+        })
+    }
+}
+
+impl Durable for Files {
+    fn sync(&mut self) -> io::Result<()> {
+        self.data.sync_data()?;
+        let mut present = HashSet::new();
+        for entry in fs::read_dir(&self.blobs)? {
+            present.insert(entry?.file_name());
+        }
+        let new: Vec<_> = present.difference(&self.synced).collect();
+        for name in &new {
+            match sync(&self.blobs.join(name)) {
+                // sled has collected it in the meantime.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        if !new.is_empty() {
+            sync(&self.blobs)?;
+        }
+        self.synced = present;
+        Ok(())
+    }
+}
+
+/// Makes a file's content, or a folder's names, durable.
+pub(super) fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+pub(super) fn failed(doing: &'static str, path: &Path, source: io::Error) -> StoreError {
+    StoreError::Io {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Whether no process, this one included, has the store open.
+pub(super) fn is_free(store: &Path) -> io::Result<bool> {
+    let file = match File::open(store.join("db")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits until sled's own threads have let go of a database that was dropped; false if they do not.
+pub(super) fn wait_until_free(store: &Path) -> bool {
+    const TRIES_MAX: u32 = 1_000;
+    for _ in 0..TRIES_MAX {
+        match is_free(store) {
+            Ok(false) => thread::sleep(Duration::from_millis(5)),
+            Ok(true) => return true,
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_blobs_are_synced_once_and_may_vanish() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("blobs")).unwrap();
+        for name in ["conf", "db", "blobs/17"] {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        let mut files = Files::open(folder.path()).unwrap();
+        files.sync().unwrap();
+        assert!(files.synced.contains(&OsString::from("17")));
+        fs::remove_file(folder.path().join("blobs/17")).unwrap();
+        files.sync().unwrap();
+        assert!(files.synced.is_empty());
+    }
+}

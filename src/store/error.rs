@@ -1,0 +1,66 @@
+//! What can go wrong in the store.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::domain::ids::InterviewId;
+
+/// Why the store did not do, or could not read, what it was asked for. Nothing has changed when one is returned, except that after
+/// [`StoreError::Broken`] it is not known whether the change will be there after a restart.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("no interview has the id {0}")]
+    NotFound(InterviewId),
+    /// Same key with other content, or not possible in this state; the text says which.
+    #[error("{0}")]
+    Conflict(String),
+    #[error("the interview {0} has no answers; it needs at least one to be finished")]
+    Empty(InterviewId),
+    #[error(
+        "the interview {id} has {found} answers by now, not {expected}; check the new answer against them and try again"
+    )]
+    Changed {
+        id: InterviewId,
+        expected: usize,
+        found: usize,
+    },
+    #[error("{0:?} is no place in the list; use the `next` of an earlier page")]
+    BadCursor(String),
+    /// A write, flush or sync failed once: nothing is written any more, because nobody knows what of it would last.
+    #[error("the store takes no more writes: {0}; see to the disk, then restart")]
+    Broken(String),
+    #[error("the store has been shut down")]
+    ShutDown,
+    #[error("the store at {} is in use by another process; stop that one, or choose another path", path.display())]
+    Locked { path: PathBuf },
+    #[error(
+        "{what} has the format version {found}, this program knows up to {known}; use the newer interviewd that wrote it"
+    )]
+    NewerVersion { what: String, found: u32, known: u32 },
+    #[error("{what} cannot be understood: it was not written by this program")]
+    Unreadable {
+        what: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("{what} is missing from the store")]
+    Missing { what: String },
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot {doing}: {source}")]
+    Sled { doing: &'static str, source: sled::Error },
+}
+
+impl From<sled::Error> for StoreError {
+    fn from(source: sled::Error) -> Self {
+        Self::Sled {
+            doing: "read from the store",
+            source,
+        }
+    }
+}

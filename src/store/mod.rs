@@ -1,0 +1,276 @@
+//! The daemon's durable facts in sled: whatever a verb has answered is on the disk, and whatever is read was.
+//!
+//! One thread ([`writer`]) owns all writes. It takes every verb that waits, applies them in their order ([`verbs`]), and only after one flush
+//! and one sync ([`disk`]) answers them all. Reads go to sled directly and wait while a round becomes durable, so that nobody sees what a
+//! crash could take back. Whether answers have ended is never stored: it is derived from the outcomes that are there.
+
+mod disk;
+mod error;
+mod format;
+mod keys;
+mod open;
+mod reads;
+mod record;
+mod shelf;
+#[cfg(test)]
+mod tests;
+mod verbs;
+mod writer;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::{mpsc, oneshot};
+
+pub use error::StoreError;
+pub use record::{Accept, Accepted, Added, Page, Phase, Record, Recorded, ReportHead, Summary, View};
+
+use crate::domain::ids::{AnswerId, InterviewId};
+use crate::domain::interview::Answer;
+use crate::domain::outcome::Outcome;
+use crate::domain::report::Report;
+use crate::domain::state::InterviewState;
+use crate::domain::time::Timestamp;
+use disk::{Durable, Files, failed};
+use shelf::Shelf;
+use verbs::Books;
+use writer::{Message, Shared, Verb, WAITING_MAX, Writer, lock, read};
+
+/// What can be chosen about a store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Memory for pages that were read or written.
+    pub cache_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// A handle of the store; clones are the same store. Dropping the last one does what waits and closes the database, as
+/// [`Store::shut_down`] does at once.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+/// An open store.
+pub struct Opened {
+    pub store: Store,
+    /// What opening had to move aside, for people; usually empty. If it is not, the daemon should say so.
+    pub notes: Vec<String>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    sender: Option<mpsc::Sender<Message>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take() {
+            // It catches every panic of its own.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store in the folder `path`, which is created if need be. `now` names what has to be moved aside: a damaged snapshot, or the
+    /// whole store, to `<path>.quarantine-<unix seconds>`. Only damage is moved aside; a full disk, a missing permission, a lock or a newer
+    /// version are errors. Reads a few hundred bytes per interview.
+    pub fn open(path: &Path, options: &Options, now: Timestamp) -> Result<Opened, StoreError> {
+        let path = std::path::absolute(path).map_err(|source| failed("find", path, source))?;
+        let found = open::open(&path, options, now)?;
+        let mut files = Files::open(&path)?;
+        files.sync().map_err(|source| failed("sync", &path, source))?;
+        let shared = Shared {
+            path,
+            shelf: RwLock::new(Some(found.shelf)),
+            broken: OnceLock::new(),
+            counts: Mutex::new(found.counts),
+        };
+        Ok(Opened {
+            store: Self::start(shared, Box::new(files))?,
+            notes: found.notes,
+        })
+    }
+
+    fn start(shared: Shared, disk: Box<dyn Durable>) -> Result<Self, StoreError> {
+        let shared = Arc::new(shared);
+        let (sender, inbox) = mpsc::channel(WAITING_MAX);
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            disk,
+        };
+        let spawned = thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || writer.run(inbox));
+        let thread = spawned.map_err(|source| failed("start the writer of", &shared.path, source))?;
+        let inner = Inner {
+            shared,
+            sender: Some(sender),
+            thread: Some(thread),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Does what was asked before, then closes the database. Its lock is free when this returns; whatever is asked afterwards, of any clone, is
+    /// [`StoreError::ShutDown`].
+    pub async fn shut_down(&self) {
+        let (reply, done) = oneshot::channel();
+        if let Some(sender) = &self.inner.sender
+            && sender.send(Message::Stop(reply)).await.is_ok()
+        {
+            // An error means that another call was served first and the thread has ended.
+            let _ = done.await;
+        }
+    }
+
+    // ---- Verbs: durable when they return.
+
+    /// Takes an interview in. The same id with the same content gives what is stored by now, with other content [`StoreError::Conflict`].
+    pub async fn accept(&self, new: Accept) -> Result<Accepted, StoreError> {
+        self.write(move |books| books.accept(new)).await
+    }
+
+    /// Appends an answer that was checked against the first `expected_answers` ones. If there are others by now: [`StoreError::Changed`].
+    pub async fn add_answer(
+        &self,
+        id: &InterviewId,
+        answer: Answer,
+        expected_answers: usize,
+    ) -> Result<Added, StoreError> {
+        let id = id.clone();
+        self.write(move |books| books.add_answer(&id, &answer, expected_answers))
+            .await
+    }
+
+    /// Ends an open interview (the protocol's `finish`). The flag is false if it had been ended before.
+    pub async fn close(&self, id: &InterviewId, at: Timestamp) -> Result<(Record, bool), StoreError> {
+        let id = id.clone();
+        self.write(move |books| books.close(&id, at)).await
+    }
+
+    /// Keeps how an answer ended, unless that is known already or nobody waits for it any more.
+    pub async fn record(
+        &self,
+        id: &InterviewId,
+        generation: u64,
+        answer: &AnswerId,
+        outcome: Outcome,
+    ) -> Result<Recorded, StoreError> {
+        let (id, answer) = (id.clone(), answer.clone());
+        self.write(move |books| books.record(&id, generation, &answer, &outcome))
+            .await
+    }
+
+    /// Keeps the report in place of an earlier generation's. False if this generation has one already, or is not the current one.
+    /// [`StoreError::Conflict`] while answers have not ended.
+    pub async fn finish(&self, id: &InterviewId, generation: u64, report: Report) -> Result<bool, StoreError> {
+        let id = id.clone();
+        self.write(move |books| books.finish(&id, generation, &report)).await
+    }
+
+    /// Begins a new generation that keeps what is scored or gated (the protocol's `retry`). The report stays until the new one.
+    pub async fn reopen(&self, id: &InterviewId, at: Timestamp) -> Result<Record, StoreError> {
+        let id = id.clone();
+        self.write(move |books| books.reopen(&id, at)).await
+    }
+
+    /// Cancels what has no report yet, and drops the report of an earlier generation. The flag is false if it was cancelled before.
+    pub async fn cancel(&self, id: &InterviewId) -> Result<(Record, bool), StoreError> {
+        let id = id.clone();
+        self.write(move |books| books.cancel(&id)).await
+    }
+
+    /// Erases everything about an interview and gives what it was. Results that are still on their way will be [`Recorded::Stale`], even if
+    /// the id is used again.
+    pub async fn delete(&self, id: &InterviewId) -> Result<Record, StoreError> {
+        let id = id.clone();
+        self.write(move |books| books.delete(&id)).await
+    }
+
+    // ---- Reads. They wait for the round that is being written, which is as long as the disk needs for a sync.
+
+    pub fn view(&self, id: &InterviewId) -> Result<Option<View>, StoreError> {
+        self.read(|shelf| reads::view(shelf, id))
+    }
+
+    /// The newest report; of an earlier generation while a retry runs.
+    pub fn report(&self, id: &InterviewId) -> Result<Option<Report>, StoreError> {
+        self.read(|shelf| reads::report(shelf, id))
+    }
+
+    /// As [`Store::report`], the JSON object as it was stored.
+    pub fn report_json(&self, id: &InterviewId) -> Result<Option<String>, StoreError> {
+        self.read(|shelf| reads::report_json(shelf, id))
+    }
+
+    /// The interviews that are open, scoring or reporting, in the order of their submission.
+    pub fn unfinished(&self) -> Result<Vec<Record>, StoreError> {
+        self.read(reads::unfinished)
+    }
+
+    /// At most `limit` interviews (at least one), oldest first. `after` is the `next` of an earlier page, with the same `state`.
+    pub fn list(&self, state: Option<InterviewState>, limit: usize, after: Option<&str>) -> Result<Page, StoreError> {
+        self.read(|shelf| reads::list(shelf, state, limit, after))
+    }
+
+    /// How many interviews are in each state. From memory.
+    pub fn counts(&self) -> [(InterviewState, u64); InterviewState::ALL.len()] {
+        let counts = lock(&self.inner.shared.counts).0;
+        std::array::from_fn(|index| (InterviewState::ALL[index], counts[index]))
+    }
+
+    /// The text of a rubric that an interview was accepted under.
+    pub fn rubric(&self, hash: &str) -> Result<Option<String>, StoreError> {
+        self.read(|shelf| reads::rubric(shelf, hash))
+    }
+
+    /// Why writes are refused; `None` while all is well.
+    pub fn broken(&self) -> Option<String> {
+        self.inner.shared.broken.get().cloned()
+    }
+
+    /// The absolute path of the store's folder.
+    pub fn path(&self) -> &Path {
+        &self.inner.shared.path
+    }
+
+    /// Bytes that the store takes on the disk.
+    pub fn size_bytes(&self) -> Result<u64, StoreError> {
+        self.read(|shelf| Ok(shelf.db.size_on_disk()?))
+    }
+
+    /// Bytes of the file system that are free for the store.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        let found = rustix::fs::statvfs(self.path());
+        let free = found.map(|system| system.f_bavail.saturating_mul(system.f_frsize));
+        free.map_err(|error| failed("ask for the free space of", self.path(), error.into()))
+    }
+
+    async fn write<T, F>(&self, verb: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Books<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (reply, result) = oneshot::channel();
+        let sender = self.inner.sender.as_ref().ok_or(StoreError::ShutDown)?;
+        let work = Message::Work(Box::new(Verb::new(verb, reply)));
+        sender.send(work).await.map_err(|_| StoreError::ShutDown)?;
+        result.await.unwrap_or(Err(StoreError::ShutDown))
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Shelf) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let shelf = read(&self.inner.shared.shelf);
+        look(shelf.as_ref().ok_or(StoreError::ShutDown)?)
+    }
+}

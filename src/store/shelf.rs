@@ -1,0 +1,209 @@
+//! Reading from and putting into sled: values in chunks, heads, interviews, outcomes.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sled::Batch;
+
+use super::error::StoreError;
+use super::format;
+use super::keys;
+use super::record::{Head, Record};
+use crate::domain::ids::{AnswerId, InterviewId};
+use crate::domain::interview::{Answer, Candidate, Company, Interview, Language};
+use crate::domain::outcome::Outcome;
+use crate::domain::state::InterviewState;
+
+/// The open database.
+pub(super) struct Shelf {
+    pub db: sled::Db,
+}
+
+/// Writes that become visible and durable together.
+#[derive(Default)]
+pub(super) struct Changes(pub Batch);
+
+/// An interview without its answers.
+#[derive(Serialize)]
+struct Words<'a> {
+    id: &'a InterviewId,
+    language: Language,
+    position: &'a Option<String>,
+    company: &'a Option<Company>,
+    candidate: &'a Option<Candidate>,
+}
+
+/// An interview's parts on their way back into one text.
+#[derive(Serialize, Deserialize)]
+struct Parts {
+    id: Box<RawValue>,
+    language: Box<RawValue>,
+    position: Box<RawValue>,
+    company: Box<RawValue>,
+    candidate: Box<RawValue>,
+    #[serde(default)]
+    answers: Vec<Box<RawValue>>,
+}
+
+impl Shelf {
+    /// The number that the next interview or generation gets.
+    pub fn next_number(&self) -> Result<u64, StoreError> {
+        let what = "the store's counter";
+        let bytes = self.db.get(keys::COUNTER)?.ok_or_else(|| missing(what))?;
+        format::decode(what, &bytes)
+    }
+
+    pub fn sequence(&self, id: &InterviewId) -> Result<Option<u64>, StoreError> {
+        let Some(bytes) = self.db.get(keys::id(id.as_str()))? else {
+            return Ok(None);
+        };
+        let sequence = keys::number(&bytes).ok_or_else(|| missing(format!("the sequence of the interview {id}")))?;
+        Ok(Some(sequence))
+    }
+
+    /// The interview's sequence and head.
+    pub fn find(&self, id: &InterviewId) -> Result<Option<(u64, Head)>, StoreError> {
+        match self.sequence(id)? {
+            Some(sequence) => Ok(Some((sequence, self.head(sequence)?))),
+            None => Ok(None),
+        }
+    }
+
+    pub fn head(&self, sequence: u64) -> Result<Head, StoreError> {
+        let what = format!("the head of the interview no. {sequence}");
+        let bytes = self
+            .db
+            .get(keys::head(sequence))?
+            .ok_or_else(|| missing(what.as_str()))?;
+        format::decode(what, &bytes)
+    }
+
+    pub fn record(&self, sequence: u64, head: &Head) -> Result<Record, StoreError> {
+        Ok(head.record(sequence, self.interview(sequence, head)?))
+    }
+
+    fn interview(&self, sequence: u64, head: &Head) -> Result<Interview, StoreError> {
+        let what = format!("the interview {}", head.id);
+        let words = self
+            .value(&keys::words(sequence))?
+            .ok_or_else(|| missing(what.as_str()))?;
+        let mut parts: Parts = format::decode(&what, &words)?;
+        for (_, bytes) in self.values(&keys::answers(sequence))? {
+            parts
+                .answers
+                .push(format::decode(format!("an answer of {what}"), &bytes)?);
+        }
+        if parts.answers.len() != head.answers {
+            return Err(missing(format!("one of the {} answers of {what}", head.answers)));
+        }
+        let text = serde_json::to_string(&parts).expect("a field of JSON texts is a JSON text");
+        serde_json::from_str(&text).map_err(|source| format::unreadable(&what, source))
+    }
+
+    /// Where the answer stands in the interview's order.
+    pub fn position(&self, sequence: u64, answer: &AnswerId) -> Result<Option<usize>, StoreError> {
+        #[derive(Deserialize)]
+        struct Named {
+            id: AnswerId,
+        }
+        for (key, bytes) in self.values(&keys::answers(sequence))? {
+            let found: Named = format::decode(format!("an answer of the interview no. {sequence}"), &bytes)?;
+            if found.id == *answer {
+                return Ok(keys::index(&key));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The outcomes of a generation with the indices of their answers.
+    pub fn outcomes(&self, sequence: u64, generation: u64) -> Result<Vec<(usize, Outcome)>, StoreError> {
+        let values = self.values(&keys::outcomes(sequence, generation))?;
+        let outcomes = values.into_iter().map(|(key, bytes)| {
+            let what = format!("an outcome of the interview no. {sequence}");
+            let index = keys::index(&key).ok_or_else(|| missing(what.as_str()))?;
+            Ok((index, format::decode(what, &bytes)?))
+        });
+        outcomes.collect()
+    }
+
+    /// How many answers have an outcome in this generation.
+    pub fn ended(&self, sequence: u64, generation: u64) -> Result<usize, StoreError> {
+        let mut ended = 0;
+        for key in self.db.scan_prefix(keys::outcomes(sequence, generation)).keys() {
+            ended += usize::from(keys::of_chunk(&key?).1);
+        }
+        Ok(ended)
+    }
+
+    /// The state and how many answers have ended.
+    pub fn standing(&self, sequence: u64, head: &Head) -> Result<(InterviewState, usize), StoreError> {
+        if let Some(state) = head.settled()
+            && state != InterviewState::Open
+        {
+            return Ok((state, head.answers));
+        }
+        let ended = self.ended(sequence, head.generation)?;
+        Ok((head.state(ended == head.answers), ended))
+    }
+
+    /// The chunks of one value, put together.
+    pub fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.values(key)?.pop().map(|(_, bytes)| bytes))
+    }
+
+    /// Every value whose key begins so, in the keys' order.
+    fn values(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let mut values: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        for entry in self.db.scan_prefix(prefix) {
+            let (key, part) = entry?;
+            match (keys::of_chunk(&key), values.last_mut()) {
+                ((_, false), Some((_, bytes))) => bytes.extend_from_slice(&part),
+                ((key, _), _) => values.push((key.to_vec(), part.to_vec())),
+            }
+        }
+        Ok(values)
+    }
+}
+
+impl Changes {
+    pub fn put_head(&mut self, sequence: u64, head: &Head) {
+        self.0.insert(keys::head(sequence), format::encode(head));
+    }
+
+    pub fn put_number(&mut self, next: u64) {
+        self.0.insert(keys::COUNTER, format::encode(&next));
+    }
+
+    pub fn put_words(&mut self, sequence: u64, interview: &Interview) {
+        let words = Words {
+            id: &interview.id,
+            language: interview.language,
+            position: &interview.position,
+            company: &interview.company,
+            candidate: &interview.candidate,
+        };
+        self.put(&keys::words(sequence), &words);
+    }
+
+    pub fn put_answer(&mut self, sequence: u64, index: usize, answer: &Answer) {
+        self.put(&keys::answer(sequence, index), answer);
+    }
+
+    /// A new value in chunks. One that was there before must be cleared first: it may have had more of them.
+    pub fn put<T: Serialize>(&mut self, key: &[u8], body: &T) {
+        for (index, part) in format::encode(body).chunks(keys::CHUNK_BYTES).enumerate() {
+            self.0.insert(keys::chunk(key, index), part);
+        }
+    }
+
+    /// Removes whatever has a key that begins so; what is put afterwards stays.
+    pub fn clear(&mut self, shelf: &Shelf, prefix: &[u8]) -> Result<(), StoreError> {
+        for key in shelf.db.scan_prefix(prefix).keys() {
+            self.0.remove(key?);
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn missing(what: impl Into<String>) -> StoreError {
+    StoreError::Missing { what: what.into() }
+}

@@ -1,0 +1,327 @@
+//! What each verb checks and changes. Only the writer calls these, one after the other, so a check holds until its change.
+
+use super::error::StoreError;
+use super::keys;
+use super::record::{Accept, Accepted, Added, Head, Phase, Record, Recorded, ReportHead};
+use super::shelf::{Changes, Shelf};
+use crate::domain::ids::{AnswerId, InterviewId};
+use crate::domain::interview::{Answer, Interview};
+use crate::domain::outcome::{Outcome, Verdict};
+use crate::domain::report::Report;
+use crate::domain::state::InterviewState;
+use crate::domain::time::Timestamp;
+
+/// How many interviews are in each state, in the order of [`InterviewState::ALL`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts(pub [u64; InterviewState::ALL.len()]);
+
+/// The store as the writer sees it during a round.
+pub(super) struct Books<'a> {
+    shelf: &'a Shelf,
+    counts: Counts,
+    changed: bool,
+    failure: Option<String>,
+}
+
+impl Counts {
+    /// One more in the state `to`, one less in `from`.
+    pub fn moved(&mut self, from: Option<InterviewState>, to: Option<InterviewState>) {
+        for (count, state) in self.0.iter_mut().zip(InterviewState::ALL) {
+            *count += u64::from(to == Some(state));
+            *count = count.saturating_sub(u64::from(from == Some(state)));
+        }
+    }
+}
+
+impl<'a> Books<'a> {
+    pub fn new(shelf: &'a Shelf, counts: Counts) -> Self {
+        Self {
+            shelf,
+            counts,
+            changed: false,
+            failure: None,
+        }
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    pub fn has_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// An error if a write went wrong.
+    pub fn failure(&mut self) -> Result<(), String> {
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    pub fn accept(&mut self, new: Accept) -> Result<Accepted, StoreError> {
+        let id = &new.interview.id;
+        if let Some((sequence, head)) = self.shelf.find(id)? {
+            let record = self.shelf.record(sequence, &head)?;
+            if let Some(field) = difference(&record, &new.interview) {
+                let text = format!("the interview {id} is there already, with another {field}");
+                return Err(StoreError::Conflict(text));
+            }
+            return Ok(Accepted { record, created: false });
+        }
+        let answers = new.interview.answers();
+        if answers.is_empty() && !new.stays_open {
+            return Err(StoreError::Empty(id.clone()));
+        }
+        let number = self.shelf.next_number()?;
+        let head = Head {
+            id: id.clone(),
+            generation: number,
+            opened: answers.len(),
+            answers: answers.len(),
+            phase: if new.stays_open { Phase::Open } else { Phase::Finished },
+            submitted_at: new.at,
+            due_since: (!new.stays_open).then_some(new.at),
+            rubric_hash: new.rubric_hash,
+            report: None,
+        };
+        let mut changes = Changes::default();
+        changes.put_number(number + 1);
+        changes.put_head(number, &head);
+        changes.put_words(number, &new.interview);
+        for (index, answer) in answers.iter().enumerate() {
+            changes.put_answer(number, index, answer);
+        }
+        changes.0.insert(keys::id(id.as_str()), &number.to_be_bytes());
+        changes.0.insert(keys::unfinished(number), &[]);
+        let rubric = keys::rubric(&head.rubric_hash);
+        if self.shelf.value(&rubric)?.is_none() {
+            changes.put(&rubric, &new.rubric_text.as_ref());
+        }
+        self.commit(changes)?;
+        self.counts.moved(None, Some(head.state(false)));
+        Ok(Accepted {
+            record: head.record(number, new.interview),
+            created: true,
+        })
+    }
+
+    pub fn add_answer(&mut self, id: &InterviewId, answer: &Answer, expected: usize) -> Result<Added, StoreError> {
+        let (sequence, mut head) = self.known(id)?;
+        let record = self.shelf.record(sequence, &head)?;
+        if let Some(present) = record.interview.answer(&answer.id) {
+            if present == answer {
+                return Ok(Added { record, created: false });
+            }
+            let text = format!(
+                "the answer {} of the interview {id} is there already, with other content",
+                answer.id
+            );
+            return Err(StoreError::Conflict(text));
+        }
+        let ended = match head.phase {
+            Phase::Open => None,
+            Phase::Finished => Some("finished"),
+            Phase::Cancelled => Some("cancelled"),
+        };
+        if let Some(ended) = ended {
+            let text = format!("the interview {id} is {ended}; it takes no more answers");
+            return Err(StoreError::Conflict(text));
+        }
+        if head.answers != expected {
+            return Err(StoreError::Changed {
+                id: id.clone(),
+                expected,
+                found: head.answers,
+            });
+        }
+        let mut changes = Changes::default();
+        changes.put_answer(sequence, head.answers, answer);
+        head.answers += 1;
+        changes.put_head(sequence, &head);
+        self.commit(changes)?;
+        let record = self.shelf.record(sequence, &head)?;
+        Ok(Added { record, created: true })
+    }
+
+    pub fn close(&mut self, id: &InterviewId, at: Timestamp) -> Result<(Record, bool), StoreError> {
+        let (sequence, mut head) = self.known(id)?;
+        match head.phase {
+            Phase::Finished => return Ok((self.shelf.record(sequence, &head)?, false)),
+            Phase::Cancelled => {
+                let text = format!("the interview {id} is cancelled; it cannot be finished");
+                return Err(StoreError::Conflict(text));
+            }
+            Phase::Open if head.answers == 0 => return Err(StoreError::Empty(id.clone())),
+            Phase::Open => {}
+        }
+        head.phase = Phase::Finished;
+        head.due_since = Some(at);
+        let mut changes = Changes::default();
+        changes.put_head(sequence, &head);
+        self.commit(changes)?;
+        let (state, _) = self.shelf.standing(sequence, &head)?;
+        self.counts.moved(Some(InterviewState::Open), Some(state));
+        Ok((self.shelf.record(sequence, &head)?, true))
+    }
+
+    pub fn record(
+        &mut self,
+        id: &InterviewId,
+        generation: u64,
+        answer: &AnswerId,
+        outcome: &Outcome,
+    ) -> Result<Recorded, StoreError> {
+        let Some((sequence, head)) = self.current(id, generation)? else {
+            return Ok(Recorded::Stale);
+        };
+        let Some(index) = self.shelf.position(sequence, answer)? else {
+            return Ok(Recorded::Stale);
+        };
+        let key = keys::outcome(sequence, generation, index);
+        if self.shelf.value(&key)?.is_some() {
+            return Ok(Recorded::AlreadyThere);
+        }
+        let (before, _) = self.shelf.standing(sequence, &head)?;
+        let mut changes = Changes::default();
+        changes.put(&key, outcome);
+        self.commit(changes)?;
+        let (after, _) = self.shelf.standing(sequence, &head)?;
+        self.counts.moved(Some(before), Some(after));
+        Ok(Recorded::Stored)
+    }
+
+    pub fn finish(&mut self, id: &InterviewId, generation: u64, report: &Report) -> Result<bool, StoreError> {
+        let Some((sequence, mut head)) = self.current(id, generation)? else {
+            return Ok(false);
+        };
+        let (before, _) = self.shelf.standing(sequence, &head)?;
+        if before.is_reported() {
+            return Ok(false);
+        }
+        if before != InterviewState::Reporting {
+            let text = format!("the interview {id} is {}; its report is not due", before.as_str());
+            return Err(StoreError::Conflict(text));
+        }
+        head.report = Some(ReportHead::of(report, generation));
+        let key = keys::report(sequence);
+        let mut changes = Changes::default();
+        changes.clear(self.shelf, &key)?;
+        changes.put(&key, report);
+        changes.put_head(sequence, &head);
+        changes.0.remove(keys::unfinished(sequence));
+        self.commit(changes)?;
+        self.counts.moved(Some(before), Some(head.state(true)));
+        Ok(true)
+    }
+
+    pub fn reopen(&mut self, id: &InterviewId, at: Timestamp) -> Result<Record, StoreError> {
+        let (sequence, mut head) = self.known(id)?;
+        let (before, _) = self.shelf.standing(sequence, &head)?;
+        let narrated = head.report.is_some_and(|report| report.has_narrative);
+        let refusal = match before {
+            InterviewState::Partial => None,
+            InterviewState::Complete if !narrated => None,
+            InterviewState::Complete => Some("complete, with its narrative".to_owned()),
+            other => Some(other.as_str().to_owned()),
+        };
+        if let Some(state) = refusal {
+            let text = format!(
+                "the interview {id} is {state}; only a partial one, or a complete one without a narrative, can be retried"
+            );
+            return Err(StoreError::Conflict(text));
+        }
+        let earlier = self.shelf.outcomes(sequence, head.generation)?;
+        let number = self.shelf.next_number()?;
+        let mut changes = Changes::default();
+        changes.put_number(number + 1);
+        changes.clear(self.shelf, &keys::outcomes(sequence, head.generation))?;
+        let kept = earlier
+            .iter()
+            .filter(|(_, o)| !matches!(o.verdict, Verdict::Unscored { .. }));
+        for (index, outcome) in kept {
+            changes.put(&keys::outcome(sequence, number, *index), outcome);
+        }
+        head.generation = number;
+        head.due_since = Some(at);
+        changes.put_head(sequence, &head);
+        changes.0.insert(keys::unfinished(sequence), &[]);
+        self.commit(changes)?;
+        let (after, _) = self.shelf.standing(sequence, &head)?;
+        self.counts.moved(Some(before), Some(after));
+        self.shelf.record(sequence, &head)
+    }
+
+    pub fn cancel(&mut self, id: &InterviewId) -> Result<(Record, bool), StoreError> {
+        let (sequence, mut head) = self.known(id)?;
+        let (before, _) = self.shelf.standing(sequence, &head)?;
+        if before.is_reported() {
+            let text = format!(
+                "the interview {id} is {}; there is nothing left to cancel",
+                before.as_str()
+            );
+            return Err(StoreError::Conflict(text));
+        }
+        if before == InterviewState::Cancelled {
+            return Ok((self.shelf.record(sequence, &head)?, false));
+        }
+        head.phase = Phase::Cancelled;
+        head.report = None;
+        let mut changes = Changes::default();
+        // A retry may have left the report of an earlier generation.
+        changes.clear(self.shelf, &keys::report(sequence))?;
+        changes.put_head(sequence, &head);
+        changes.0.remove(keys::unfinished(sequence));
+        self.commit(changes)?;
+        self.counts.moved(Some(before), Some(InterviewState::Cancelled));
+        Ok((self.shelf.record(sequence, &head)?, true))
+    }
+
+    pub fn delete(&mut self, id: &InterviewId) -> Result<Record, StoreError> {
+        let (sequence, head) = self.known(id)?;
+        let record = self.shelf.record(sequence, &head)?;
+        let (before, _) = self.shelf.standing(sequence, &head)?;
+        let mut changes = Changes::default();
+        changes.clear(self.shelf, &keys::interview(sequence))?;
+        changes.0.remove(keys::head(sequence));
+        changes.0.remove(keys::unfinished(sequence));
+        changes.0.remove(keys::id(id.as_str()));
+        self.commit(changes)?;
+        self.counts.moved(Some(before), None);
+        Ok(record)
+    }
+
+    fn known(&self, id: &InterviewId) -> Result<(u64, Head), StoreError> {
+        self.shelf.find(id)?.ok_or_else(|| StoreError::NotFound(id.clone()))
+    }
+
+    /// The interview, if results of this generation still mean something to it.
+    fn current(&self, id: &InterviewId, generation: u64) -> Result<Option<(u64, Head)>, StoreError> {
+        let found = self.shelf.find(id)?;
+        Ok(found.filter(|(_, head)| head.generation == generation && head.phase != Phase::Cancelled))
+    }
+
+    fn commit(&mut self, changes: Changes) -> Result<(), StoreError> {
+        self.changed = true;
+        self.shelf.db.apply_batch(changes.0).map_err(|source| {
+            self.failure = Some(format!("a write failed: {source}"));
+            StoreError::Sled {
+                doing: "write to the store",
+                source,
+            }
+        })
+    }
+}
+
+/// The field in which an opening differs from the one that was accepted.
+fn difference(record: &Record, again: &Interview) -> Option<&'static str> {
+    let first = &record.interview;
+    let fields = [
+        ("language", first.language == again.language),
+        ("position", first.position == again.position),
+        ("company", first.company == again.company),
+        ("candidate", first.candidate == again.candidate),
+        (
+            "list of answers",
+            first.answers().get(..record.opened) == Some(again.answers()),
+        ),
+    ];
+    fields.into_iter().find_map(|(field, equal)| (!equal).then_some(field))
+}
