@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::sections::{Config, InterviewSection, PoolSection, SocketSection};
 use super::words::AutoOr;
+use crate::hardware::wanted::{ACTORS_MAX, SLOTS_MAX};
 
 /// A value that cannot be.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,8 +89,8 @@ fn check_socket(socket: &SocketSection) -> Checked {
 }
 
 fn check_pool(pool: &PoolSection) -> Checked {
-    auto_or_within("pool.actors", pool.actors, 1..=64)?;
-    auto_or_within("pool.slots_per_actor", pool.slots_per_actor, 1..=4_096)?;
+    auto_or_within("pool.actors", pool.actors, 1..=ACTORS_MAX)?;
+    auto_or_within("pool.slots_per_actor", pool.slots_per_actor, 1..=SLOTS_MAX)?;
     auto_or_within("pool.memory_budget_mib", pool.memory_budget_mib, 1..=MEMORY_MIB_MAX)?;
     auto_or_within("pool.memory_reserve_mib", pool.memory_reserve_mib, 0..=MEMORY_MIB_MAX)
 }
@@ -172,7 +173,7 @@ mod tests {
         );
         refused(
             |c| c.pool.slots_per_actor = AutoOr::Value(0),
-            "pool.slots_per_actor is 0, but must be \"auto\" or from 1 to 4096",
+            "pool.slots_per_actor is 0, but must be \"auto\" or from 1 to 256",
         );
         refused(
             |c| c.pool.actors = AutoOr::Value(65),

@@ -19,4 +19,4 @@ pub use sections::{
     Config, DaemonSection, InterviewSection, LogSection, ModelSection, PoolSection, QueueSection, RuntimeSection,
     ScoringSection, SocketSection, StoreSection,
 };
-pub use words::{AutoOr, Device, FileMode, InvalidMode, LogFormat};
+pub use words::{AutoOr, Device, FileMode, InvalidMode};

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::words::{AutoOr, Device, FileMode, LogFormat, empty_is_none};
+use super::words::{AutoOr, Device, FileMode, empty_is_none};
+use crate::telemetry::LogFormat;
 
 /// The whole configuration. One that came from [`load`](super::load) has been checked; relative paths are relative to the working directory.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

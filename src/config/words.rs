@@ -152,15 +152,6 @@ pub enum Device {
     Cpu,
 }
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    #[default]
-    Text,
-    Json,
-}
-
 /// A path that may be left out, written as "": TOML has no null, and a key without a value could not be listed.
 pub(super) mod empty_is_none {
     use std::path::PathBuf;

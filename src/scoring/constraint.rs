@@ -46,6 +46,7 @@ impl Compiler {
         let parser = self.factory.create_parser(TopLevelGrammar::from_lark(lark));
         let matcher = Matcher::new(parser);
         if let Some(reason) = matcher.get_error() {
+            let reason = reason.lines().next().unwrap_or_default().to_owned();
             return Err(ScoringError::Grammar { what, reason });
         }
         let need = outline.need(outline.start());
@@ -137,8 +138,8 @@ impl GrammarConstraint {
     fn force(&mut self) -> Result<(), ConstraintError> {
         self.forced.clear();
         let bytes = self.matcher.compute_ff_bytes();
-        if let Some(error) = self.matcher.get_error().filter(|_| self.matcher.is_error()) {
-            return Err(ConstraintError(error));
+        if let Some(error) = self.matcher.get_error() {
+            return Err(defect(&error));
         }
         let Ok(text) = std::str::from_utf8(&bytes) else {
             return Ok(());
@@ -160,7 +161,7 @@ impl GrammarConstraint {
     /// Goes on by tokens that the grammar allows.
     fn take(&mut self, tokens: &[TokenId]) -> Result<(), ConstraintError> {
         let consumed = self.matcher.consume_tokens(tokens);
-        consumed.map_err(|e| ConstraintError(format!("{e:#}")))?;
+        consumed.map_err(|e| defect(&format!("{e:#}")))?;
         for token in tokens {
             let walked = self.outline.walk(self.position, self.vocabulary.bytes(*token));
             self.position = walked.ok_or_else(|| defect("it allows what its outline does not have"))?;
@@ -172,7 +173,7 @@ impl GrammarConstraint {
 
     fn mask(&mut self) -> Result<(), ConstraintError> {
         let mask = self.matcher.compute_mask();
-        let mask = mask.map_err(|e| ConstraintError(format!("{e:#}")))?;
+        let mask = mask.map_err(|e| defect(&format!("{e:#}")))?;
         let never = self.vocabulary.never().words();
         self.allowed.clear();
         for ((allowed, mask), never) in self.allowed.words_mut().iter_mut().zip(mask.as_slice()).zip(never) {
@@ -222,6 +223,7 @@ impl GrammarConstraint {
     }
 }
 
+/// llguidance's errors have more lines, about its own state.
 fn defect(what: &str) -> ConstraintError {
-    ConstraintError(what.to_owned())
+    ConstraintError(what.lines().next().unwrap_or_default().to_owned())
 }

@@ -52,8 +52,12 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
-    #[error("cannot {doing}: {source}")]
-    Sled { doing: &'static str, source: sled::Error },
+    #[error("cannot {doing}")]
+    Sled {
+        doing: &'static str,
+        #[source]
+        source: sled::Error,
+    },
 }
 
 impl From<sled::Error> for StoreError {

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::thread::{self, JoinHandle};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use error::StoreError;
 pub use record::{Accept, Accepted, Added, Page, Phase, Record, Recorded, ReportHead, Summary, View};
@@ -69,6 +69,8 @@ pub struct Opened {
 struct Inner {
     shared: Arc<Shared>,
     sender: Option<mpsc::Sender<Message>>,
+    /// Its other end is gone when the writer has let go of the database.
+    running: watch::Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -106,17 +108,19 @@ impl Store {
     fn start(shared: Shared, disk: Box<dyn Durable>) -> Result<Self, StoreError> {
         let shared = Arc::new(shared);
         let (sender, inbox) = mpsc::channel(WAITING_MAX);
+        let (still_running, running) = watch::channel(());
         let writer = Writer {
             shared: Arc::clone(&shared),
             disk,
         };
         let spawned = thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || writer.run(inbox));
+            .spawn(move || writer.run(inbox, still_running));
         let thread = spawned.map_err(|source| failed("start the writer of", &shared.path, source))?;
         let inner = Inner {
             shared,
             sender: Some(sender),
+            running,
             thread: Some(thread),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -125,13 +129,12 @@ impl Store {
     /// Does what was asked before, then closes the database. Its lock is free when this returns; whatever is asked afterwards, of any clone, is
     /// [`StoreError::ShutDown`].
     pub async fn shut_down(&self) {
-        let (reply, done) = oneshot::channel();
-        if let Some(sender) = &self.inner.sender
-            && sender.send(Message::Stop(reply)).await.is_ok()
-        {
-            // An error means that another call was served first and the thread has ended.
-            let _ = done.await;
+        if let Some(sender) = &self.inner.sender {
+            // It cannot be sent if another call came first.
+            let _ = sender.send(Message::Stop).await;
         }
+        // Nothing is ever sent: this ends, with an error, when the writer has.
+        let _ = self.inner.running.clone().changed().await;
     }
 
     // ---- Verbs: durable when they return.

@@ -65,6 +65,8 @@ pub(super) fn open(path: &Path, options: &Options, now: Timestamp) -> Result<Fou
     } else {
         first
     };
+    // What was moved aside goes with the rest.
+    notes.clear();
     quarantine(path, &second, now, &mut notes)?;
     make_folder(path)?;
     match attempt(path, options) {
@@ -173,10 +175,13 @@ fn quarantine(path: &Path, why: &str, now: Timestamp, notes: &mut Vec<String>) -
         sync(parent).map_err(|source| failed("sync", parent, source))?;
     }
     let (path, away) = (path.display(), away.display());
-    notes.push(format!(
+    let note = format!(
         "the store at {path} is damaged ({why}); it was moved as a whole to {away}, and an empty one was begun: interviews and reports from \
          before are not in it. To restore a backup: stop interviewd, move {path} away, copy the backup's folder to {path}, start again"
-    ));
+    );
+    // The new store may still fail to open, and the next start would find it healthy.
+    tracing::error!("{note}");
+    notes.push(note);
     Ok(())
 }
 

@@ -18,6 +18,9 @@ pub(super) struct Shelf {
     pub db: sled::Db,
 }
 
+/// A value, put together, with its key without the chunk.
+type KeyAndValue = (Vec<u8>, Vec<u8>);
+
 /// Writes that become visible and durable together.
 #[derive(Default)]
 pub(super) struct Changes(pub Batch);
@@ -151,8 +154,8 @@ impl Shelf {
     }
 
     /// Every value whose key begins so, in the keys' order.
-    fn values(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
-        let mut values: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    fn values(&self, prefix: &[u8]) -> Result<Vec<KeyAndValue>, StoreError> {
+        let mut values: Vec<KeyAndValue> = Vec::new();
         for entry in self.db.scan_prefix(prefix) {
             let (key, part) = entry?;
             match (keys::of_chunk(&key), values.last_mut()) {

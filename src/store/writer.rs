@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::disk::{self, Durable};
 use super::error::StoreError;
@@ -28,7 +28,7 @@ pub(super) struct Shared {
 
 pub(super) enum Message {
     Work(Box<dyn Work>),
-    Stop(oneshot::Sender<()>),
+    Stop,
 }
 
 /// A verb on its way through the writer.
@@ -80,20 +80,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Runs until it is told to stop or nobody is left who could ask; then lets go of the database.
-    pub fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
-        let mut stops = Vec::new();
+    /// Runs until it is told to stop or nobody is left who could ask; then lets go of the database, and of `running`.
+    pub fn run(mut self, mut inbox: mpsc::Receiver<Message>, running: watch::Sender<()>) {
         while let Some(first) = inbox.blocking_recv() {
             let mut work = Vec::new();
             let mut message = Some(first);
             while let Some(next) = message {
                 match next {
                     Message::Work(one) => work.push(one),
-                    Message::Stop(reply) => {
-                        // What was sent before is still received.
-                        inbox.close();
-                        stops.push(reply);
-                    }
+                    // What was sent before is still received.
+                    Message::Stop => inbox.close(),
                 }
                 message = if work.len() < WAITING_MAX {
                     inbox.try_recv().ok()
@@ -106,9 +102,7 @@ impl Writer {
             }
         }
         self.release();
-        for reply in stops {
-            let _ = reply.send(());
-        }
+        drop(running);
     }
 
     fn serve(&mut self, mut work: Vec<Box<dyn Work>>) {

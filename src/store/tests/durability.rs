@@ -113,7 +113,7 @@ async fn what_was_acknowledged_is_there_after_closing() {
     let (open, complete) = (first.viewed("open"), first.viewed("complete"));
     let json = first.report_json(&id("complete")).unwrap();
     let clone = first.clone();
-    first.shut_down().await;
+    tokio::join!(first.shut_down(), clone.shut_down());
     first.shut_down().await;
     // Other handles do not keep it open.
     let second = store(folder.path());
@@ -159,4 +159,49 @@ async fn values_of_every_size_stay_out_of_files_of_their_own() {
     assert_eq!(again.report(&id("large")).unwrap(), Some(short));
     let blobs = std::fs::read_dir(folder.path().join("store/blobs")).unwrap();
     assert_eq!(blobs.count(), 0);
+}
+
+/// The files as a kill at this moment would leave them.
+fn copied(store: &Store) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let target = copy.path().join("store");
+    std::fs::create_dir_all(target.join("blobs")).unwrap();
+    for entry in std::fs::read_dir(store.path()).unwrap().map(Result::unwrap) {
+        if entry.path().is_file() {
+            std::fs::copy(entry.path(), target.join(entry.file_name())).unwrap();
+        }
+    }
+    copy
+}
+
+#[tokio::test]
+async fn whatever_was_answered_is_in_the_files_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = store(folder.path());
+    let same = |name: &str| {
+        let copy = copied(&first);
+        let second = store(copy.path());
+        assert_eq!(second.view(&id(name)).unwrap(), first.view(&id(name)).unwrap());
+        assert_eq!(
+            second.report_json(&id(name)).unwrap(),
+            first.report_json(&id(name)).unwrap()
+        );
+        assert_eq!(second.counted(), first.counted());
+    };
+    first.accept(open_one("iv", &["하나"])).await.unwrap();
+    same("iv");
+    first.add_answer(&id("iv"), answer(&["하나", "둘"]), 1).await.unwrap();
+    same("iv");
+    first.end("iv", &[unscored(), scored("b")]).await;
+    same("iv");
+    first.close(&id("iv"), at(20)).await.unwrap();
+    same("iv");
+    first.report_on("iv", narrative()).await;
+    same("iv");
+    first.reopen(&id("iv"), at(30)).await.unwrap();
+    same("iv");
+    first.cancel(&id("iv")).await.unwrap();
+    same("iv");
+    first.delete(&id("iv")).await.unwrap();
+    same("iv");
 }

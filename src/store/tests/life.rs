@@ -17,7 +17,7 @@ async fn a_retry_keeps_what_is_scored_and_the_old_report_until_the_new_one() {
     assert_eq!(view.outcomes, [Some(scored("kept")), None, Some(scored("too"))]);
     assert_eq!((view.state(), view.done()), (InterviewState::Scoring, 2));
     assert_eq!(store.report(&id("iv")).unwrap(), Some(old));
-    assert_eq!(store.unfinished().unwrap(), [again.clone()]);
+    assert_eq!(store.unfinished().unwrap(), std::slice::from_ref(&again));
     // What the first generation still sends means nothing any more.
     let stale = store
         .record(&id("iv"), first.generation, &answer_id("a2"), scored("stale"))

@@ -1,7 +1,6 @@
 //! What the store promises, tried from outside; here is what the tests are made of.
 
 mod durability;
-mod experiment;
 mod life;
 mod opening;
 mod reading;
