@@ -35,12 +35,9 @@ pub fn of_store(error: StoreError) -> Fault {
     Fault::new(kind, with_causes(&error))
 }
 
-/// A defect of ours. Logged with an id that the client is told too.
+/// A defect of ours: the socket logs the text with an id, and tells the client only the id.
 pub fn internal(error: impl std::error::Error) -> Fault {
-    let id = uuid::Uuid::now_v7().to_string();
-    tracing::error!(id, error = with_causes(&error), "internal error");
-    let message = format!("an internal error; the daemon's log has it under {id}");
-    Fault::new(Kind::Internal, message).with("id", id)
+    Fault::new(Kind::Internal, with_causes(&error))
 }
 
 /// An error with its causes, on one line.

@@ -84,7 +84,7 @@ fn logged(fault: Fault) -> Fault {
     }
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
     let id = format!("{:x}-{number:x}", std::process::id());
-    tracing::error!(error_id = %id, message = %fault.message, "internal error");
+    tracing::error!(error_id = %id, problem = %fault.message, "internal error");
     let message = format!("an internal error; the daemon's log has it under {id}");
     Fault {
         message,

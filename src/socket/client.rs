@@ -231,7 +231,6 @@ impl Client {
 
     /// The next line; `None` once it is past the deadline. What was read of a line by then is kept.
     fn line(&mut self, deadline: Option<Instant>) -> Result<Option<Vec<u8>>, ClientError> {
-        let mut bytes = vec![0; READ_BYTES];
         loop {
             if let Some(offset) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') {
                 let end = self.scanned + offset;
@@ -250,6 +249,7 @@ impl Client {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             // What has arrived is read even when there is no time to wait for it.
             self.stream.set_read_timeout(left.map(|left| left.max(READ_TIME_MIN)))?;
+            let mut bytes = [0; READ_BYTES];
             match self.stream.read(&mut bytes) {
                 Ok(0) => return Err(ClientError::Closed),
                 Ok(count) => self.buffer.extend_from_slice(&bytes[..count]),

@@ -97,11 +97,10 @@ mod tests {
     #[test]
     fn a_fault_has_its_code_its_kind_and_its_data() {
         let fault_line = fault(&Id::null(), &Fault::too_large("answers: has 65", 64, 65));
-        assert_eq!(
-            String::from_utf8(fault_line).unwrap(),
-            "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32004,\"message\":\"answers: has 65\",\
-             \"data\":{\"kind\":\"too_large\",\"actual\":65,\"limit\":64}}}\n"
-        );
+        let value: serde_json::Value = serde_json::from_slice(&fault_line).unwrap();
+        let data = serde_json::json!({"kind": "too_large", "limit": 64, "actual": 65});
+        let error = serde_json::json!({"code": -32_004, "message": "answers: has 65", "data": data});
+        assert_eq!(value, serde_json::json!({"jsonrpc": "2.0", "id": null, "error": error}));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::fault::{Fault, Kind};
 use super::hub::Hub;
 use super::ledger::Ledger;
 use super::lines;
-use super::listener::Bound;
+use super::listener::{Bound, Connections};
 use super::options::Options;
 use super::service::{Role, Service};
 use super::wire::Id;
@@ -117,7 +117,7 @@ fn told(ended: Result<(), JoinError>) {
 
 /// Who comes in, and as what.
 struct Door {
-    connections: super::listener::Connections,
+    connections: Connections,
     own_uid: u32,
     shared: Arc<Shared>,
 }

@@ -96,8 +96,14 @@ fn text(line: &[u8]) -> Result<&str, Fault> {
             let message = format!("the line has more than {VALUES_MAX} JSON values");
             return Fault::too_large(message, VALUES_MAX, values.get());
         }
-        let message = format!("the line is not JSON: {}", without_place(&error));
-        Fault::new(Kind::Parse, format!("{message} at byte {}", error.column()))
+        let problem = match without_place(&error).as_str() {
+            "unexpected end of hex escape" | "lone leading surrogate in hex escape" => {
+                "a lone surrogate, which is half a character".to_owned()
+            }
+            other => shortened(other, MESSAGE_CHARS_MAX),
+        };
+        let message = format!("the line is not JSON: {problem} at byte {}", error.column());
+        Fault::new(Kind::Parse, message)
     })?;
     Ok(text)
 }

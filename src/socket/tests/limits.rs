@@ -1,0 +1,153 @@
+//! What one client may hold, and what happens to those that want more.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+
+use super::{Daemon, Peer, kind, until};
+
+#[tokio::test]
+async fn an_endless_line_is_cut_off_and_told_why_without_being_kept() {
+    let daemon = Daemon::with(|options| options.line_bytes_max = 1 << 20).await;
+    let Peer { read, mut write } = daemon.peer().await;
+    let sending = tokio::spawn(async move {
+        let chunk = vec![b'x'; 1 << 20];
+        let mut sent = 0;
+        while sent < 64 && write.write_all(&chunk).await.is_ok() {
+            sent += 1;
+        }
+        (sent, write)
+    });
+    let (sent, write) = sending.await.unwrap();
+    assert_eq!(sent, 64, "what is sent too much is taken and thrown away");
+    let mut peer = Peer { read, write };
+    let reply = peer.reply().await;
+    assert_eq!((kind(&reply), &reply["id"]), ("too_large", &json!(null)));
+    assert_eq!(reply["error"]["data"]["limit"], 1 << 20);
+    let actual = reply["error"]["data"]["actual"].as_u64().unwrap();
+    assert!(
+        (1 << 20..4 << 20).contains(&actual),
+        "it stopped reading soon: {actual}"
+    );
+    peer.half_close().await;
+    assert_eq!(peer.line().await, None);
+    until("the connection is gone", || daemon.connections.count() == 0).await;
+}
+
+#[tokio::test]
+async fn what_came_before_a_line_that_is_too_long_is_answered() {
+    let daemon = Daemon::with(|options| options.line_bytes_max = 100).await;
+    let mut peer = daemon.peer().await;
+    peer.send("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\"}\n").await;
+    peer.send(format!("{}\n", "x".repeat(101))).await;
+    let replies = [peer.reply().await, peer.reply().await];
+    assert!(replies.iter().any(|reply| reply["id"] == 1));
+    assert!(replies.iter().any(|reply| reply["error"]["data"]["actual"] == 101));
+    peer.half_close().await;
+    assert_eq!(peer.line().await, None);
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_that_the_daemon_is_busy() {
+    let daemon = Daemon::with(|options| options.connections_max = 2).await;
+    let mut peers = [daemon.peer().await, daemon.peer().await];
+    for peer in &mut peers {
+        peer.ask("hello", json!({})).await;
+    }
+    let mut third = daemon.peer().await;
+    let reply = third.reply().await;
+    assert_eq!((kind(&reply), &reply["id"]), ("busy", &json!(null)));
+    assert!(reply["error"]["data"]["retry_after_ms"].is_u64());
+    assert_eq!(third.line().await, None);
+    assert_eq!(daemon.connections.count(), 2);
+    let [first, _second] = peers;
+    drop(first);
+    until("there is room again", || daemon.connections.count() == 1).await;
+    assert!(daemon.peer().await.ask("hello", json!({})).await["result"].is_object());
+}
+
+#[tokio::test]
+async fn too_many_partial_lines_cost_the_connection_that_holds_most() {
+    let daemon = Daemon::with(|options| options.buffered_bytes_max = 1 << 20).await;
+    let mut small = daemon.peer().await;
+    small.ask("hello", json!({})).await;
+    small.send(vec![b' '; 100_000]).await;
+    let mut large = daemon.peer().await;
+    large.send(vec![b' '; 700_000]).await;
+    let mut last = daemon.peer().await;
+    last.send(vec![b' '; 400_000]).await;
+    assert_eq!(large.line().await, None, "it is closed");
+    for peer in [&mut small, &mut last] {
+        assert!(peer.ask("hello", json!({})).await["result"].is_object());
+    }
+}
+
+#[tokio::test]
+async fn unread_replies_count_as_well() {
+    let daemon = Daemon::with(|options| options.buffered_bytes_max = 2 << 20).await;
+    let mut greedy = daemon.peer().await;
+    let mut other = daemon.peer().await;
+    other.ask("hello", json!({})).await;
+    for id in 0..8 {
+        greedy
+            .request(id, "report.get", json!({"interview_id": "500000"}))
+            .await;
+    }
+    until("the greedy one is closed", || daemon.connections.count() == 1).await;
+    assert!(other.ask("hello", json!({})).await["result"].is_object());
+    let one = other.ask("report.get", json!({"interview_id": "500000"})).await;
+    assert_eq!(one["result"].as_str().map(str::len), Some(500_000));
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_its_replies_is_closed() {
+    let daemon = Daemon::with(|options| options.write_timeout = Duration::from_millis(100)).await;
+    let mut peer = daemon.peer().await;
+    for id in 0..3 {
+        peer.request(id, "report.get", json!({"interview_id": "500000"})).await;
+    }
+    until("it is taken", || daemon.connections.count() == 1).await;
+    until("it is closed", || daemon.connections.count() == 0).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_but_none_that_waits_for_something() {
+    let idle = Duration::from_millis(120);
+    let daemon = Daemon::with(|options| options.idle = idle).await;
+    let start = Instant::now();
+    let (mut waiting, mut watching) = (daemon.peer().await, daemon.peer().await);
+    waiting
+        .request(1, "report.wait", json!({"interview_id": "x", "timeout_ms": 500}))
+        .await;
+    watching.ask("events.subscribe", json!({})).await;
+    let mut silent = daemon.peer().await;
+    silent.send("{\"a partial line is no sign of life").await;
+    assert_eq!(silent.line().await, None);
+    assert!(start.elapsed() >= idle);
+    assert!(waiting.reply().await["result"].is_object());
+    let answered = Instant::now();
+    daemon.publish("x", 1);
+    assert_eq!(watching.reply().await["method"], "event");
+    assert_eq!(waiting.line().await, None, "its time begins with the reply");
+    assert!(answered.elapsed() >= idle / 2, "{:?}", answered.elapsed());
+    assert!(
+        start.elapsed() >= idle * 3 && daemon.connections.count() == 1,
+        "the subscriber stays"
+    );
+}
+
+#[tokio::test]
+async fn interviews_that_come_faster_than_they_are_taken_wait_their_turn() {
+    let daemon = Daemon::with(|options| options.buffered_bytes_max = 1 << 20).await;
+    let mut peer = daemon.peer().await;
+    let answer = json!({"stage": "intro", "question": "q", "answer": "x".repeat(300_000)});
+    for id in 0..8 {
+        let interview = json!({"answers": [answer]});
+        peer.request(id, "interview.submit", json!({ "interview": interview }))
+            .await;
+    }
+    for _ in 0..8 {
+        assert_eq!(peer.reply().await["result"]["answers"], 1);
+    }
+}
