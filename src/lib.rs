@@ -12,6 +12,7 @@
 //! Begin reading at [`domain::interview`] for what is judged, at [`engine`] for how, at [`actors`] for the path of an answer.
 
 pub mod actors;
+pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod domain;

@@ -73,6 +73,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("actix", &["actors", "daemon"]),
     ("clap", &["cli", "main"]),
     ("indicatif", &["cli", "main"]),
+    ("libloading", &["engine/onnx"]),
     ("llguidance", &["scoring"]),
     ("minijinja", &["scoring"]),
     ("nvml_wrapper", &["hardware"]),
@@ -83,6 +84,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tokenizers", &["scoring"]),
     ("toktrie", &["scoring"]),
     ("toktrie_hf_tokenizers", &["scoring"]),
+    ("unicode_width", &["cli"]),
     ("zip", &["runtime"]),
 ];
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use actix::Addr;
 use tokio::sync::watch;
 
-pub use bring_up::CHUNK_TOKENS;
+pub use bring_up::{CHUNK_TOKENS, make_plan};
 pub use run::{Start, StartError, run};
 pub use settings::Settings;
 

@@ -324,9 +324,56 @@ pub(crate) mod tests {
     use super::super::rubric::DEFAULT;
     use super::*;
 
-    /// Three answers: one scored well, a better follow-up, one that could not be scored.
+    const SAMPLE: &str = r#"{
+"interview_id": "iv-001", "status": "partial", "coverage": 0.75, "overall": 72.5, "band": "good", "pass_likelihood": "Medium",
+"areas":[
+{"area": "A", "name": "자기 표현·기본 커뮤니케이션", "weight": 0.15, "score": 68.75, "answers": ["a1", "a4"]},
+{"area": "B", "name": "지원 동기·회사 적합성", "weight": 0.15, "score": null, "answers": []},
+{"area": "C", "name": "직무 지식 이해도", "weight": 0.2, "score": 75.25, "answers": ["a2", "a3"]},
+{"area": "D", "name": "직무 경험·문제 해결", "weight": 0.3, "score": null, "answers": []},
+{"area": "E", "name": "인성·성장 가능성", "weight": 0.2, "score": null, "answers": []}],
+"competencies":{"technical": 75.25, "experience": null, "problem_solving": null, "communication": 68.75, "responsibility": null, "growth": null},
+"answers":[
+{"answer_id": "a1", "stage": "intro", "area": "A", "state": "scored", "score": 68.75, "final_score": 68.75, "adjustment": 0, "criteria":[
+ {"name": "논리적 구조", "points": 40, "level": 4.0, "level_sd": 0.5, "score": 30.0, "evidence": {"quote": "제 강점은 두 가지입니다", "start": 0, "end": 13}},
+ {"name": "핵심 전달력", "points": 40, "level": 3.5, "level_sd": 0.6, "score": 25.0, "evidence": null},
+ {"name": "질문 의도 파악", "points": 20, "level": 3.75, "level_sd": 0.433, "score": 13.75, "evidence": {"quote": "김하늘입니다", "start": 0, "end": 6}}],
+"feedback": "구조가 분명하고 강점이 근거와 함께 나옵니다. 마지막 문장을 지원한 직무와 이어 말하면 더 오래 남을 것입니다.", "flags": [],
+"timing": {"queued_ms": 12, "prefill_ms": 900, "decode_ms": 8000, "tokens_in": 700, "tokens_out": 180, "attempts": 1}},
+{"answer_id": "a2", "stage": "skill", "area": "C", "state": "scored", "score": 65.0, "final_score": 65.0, "adjustment": 0, "criteria":[
+ {"name": "개념의 정확성", "points": 50, "level": 4.0, "level_sd": 0.471, "score": 37.5, "evidence": {"quote": "재고 결과를 비교했습니다", "start": 0, "end": 13}},
+ {"name": "논리성", "points": 30, "level": 3.0, "level_sd": 0.2, "score": 15.0, "evidence": null},
+ {"name": "용어 활용력", "points": 20, "level": 3.5, "level_sd": 0.1, "score": 12.5, "evidence": null}],
+"feedback": "개념은 맞지만 왜 그런지가 빠졌습니다.", "flags": ["truncated"], "judged_code_points": 310,
+"timing": {"queued_ms": 12, "prefill_ms": 900, "decode_ms": 8000, "tokens_in": 700, "tokens_out": 180, "attempts": 1}},
+{"answer_id": "a3", "stage": "skill_followup", "area": "C", "state": "scored", "score": 75.5, "final_score": 85.5, "adjustment": 10, "criteria":[
+ {"name": "개념의 정확성", "points": 50, "level": 4.2, "level_sd": 0.4, "score": 40.0, "evidence": null},
+ {"name": "논리성", "points": 30, "level": 3.8, "level_sd": 0.3, "score": 21.0, "evidence": {"quote": "잠금 순서를 맞췄습니다", "start": 0, "end": 12}},
+ {"name": "용어 활용력", "points": 20, "level": 3.9, "level_sd": 0.3, "score": 14.5, "evidence": null}],
+"feedback": "앞 답변에서 빠졌던 이유를 스스로 채웠습니다.", "flags": [],
+"timing": {"queued_ms": 12, "prefill_ms": 900, "decode_ms": 8000, "tokens_in": 700, "tokens_out": 180, "attempts": 2}},
+{"answer_id": "a4", "stage": "final_statement", "area": "A", "state": "unscored", "score": null, "final_score": null, "adjustment": 0, "criteria":null,
+"feedback": null, "flags": [], "reason": "the engine went down 3 times while this answer ran alone",
+"timing": {"queued_ms": 12, "prefill_ms": 900, "decode_ms": 8000, "tokens_in": 700, "tokens_out": 180, "attempts": 3}}],
+"narrative":{
+"summary":"차분하고 근거가 있는 지원자입니다. 개념을 정확히 알고, 물어보면 이유까지 설명할 수 있습니다.",
+"strengths":["먼저 재 보고 말합니다.", "추가 질문에서 더 나아졌습니다."],
+"improvements":["첫 답변부터 이유를 말해 보세요.", "마무리를 직무와 이어 보세요."],
+"competencies":{"technical": "개념을 정확히 압니다.", "communication": "강점이 근거와 함께 나옵니다."}
+},
+"provenance":{
+"model":{"name": "interviewd-demo", "hash": "abababababababababababababababababababababababababababababababab"},
+"rubric":{"id": "interviewd-ko", "version": 1, "hash": "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd"},
+"prompt":{"version": 1, "budgets": {"score.answer": 152}},
+"engine":{"provider": "cpu", "device": "x86_64 AVX512-VNNI", "onnxruntime": "1.31.1", "precision": "int8"},
+"interviewd":"0.1.0"
+},
+"submitted_at":"2026-01-31T09:00:00.000Z","finished_at":"2026-01-31T09:00:33.249Z","took_ms":33249
+}"#;
+
+    /// Four answers: two first ones, a better follow-up, one that could not be scored.
     pub(crate) fn sample() -> Report {
-        serde_json::from_str(include_str!("../../tests/data/report.json")).expect("the sample is a report")
+        serde_json::from_str(SAMPLE).expect("the sample is a report")
     }
 
     fn rendered(report: &Report) -> String {

@@ -1,0 +1,357 @@
+//! The command line as it may be typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::domain::state::InterviewState;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed, or refused by the daemon
+  2    the command line is wrong
+  3    there is no such interview
+  4    there is no report yet
+  75   the queue is full or the daemon is draining: try again later
+  78   the configuration is wrong
+  130  ended by Ctrl-C
+
+Environment:
+  INTERVIEWD_CONFIG          configuration file, where --config names none
+  INTERVIEWD__SECTION__KEY   one setting, as in INTERVIEWD__POOL__DEVICE=cpu
+  INTERVIEWD_CACHE           where ONNX Runtime is kept
+  ORT_DYLIB_PATH             an ONNX Runtime library to use
+  NO_COLOR                   no colours";
+
+const EXAMPLES: &str = "\
+Examples:
+  interviewd demo                            see it work: 17 answers scored at once by a small model
+  interviewd serve --config config.toml      run the daemon
+  interviewd submit interview.json --wait    score an interview and show its report
+  interviewd status                          what the daemon is doing";
+
+/// Turns AI mock interviews into scored, evidence-backed reports.
+#[derive(Debug, Parser)]
+#[command(
+    name = "interviewd",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}")
+)]
+pub struct Args {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Default, clap::Args)]
+pub struct Global {
+    /// The daemon's socket, instead of the configuration's socket.path
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
+    pub socket: Option<PathBuf>,
+    /// The configuration file [else INTERVIEWD_CONFIG, ./config.toml, /etc/interviewd/config.toml]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub config: Option<PathBuf>,
+    /// Sets one key of the configuration, as in --set pool.device=cpu; may be repeated
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECTION.KEY=VALUE",
+        help_heading = "Global options"
+    )]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the daemon until SIGTERM or Ctrl-C
+    ///
+    /// Prints `ready socket=PATH` to standard output once it accepts connections; its log goes to standard error. A missing model or
+    /// runtime does not stop it: it is then `degraded` with the reason in `status`, and holds what it is sent.
+    Serve(Serve),
+    /// Score a bundled interview with a bundled small model, and show its report
+    ///
+    /// Fetches ONNX Runtime if needed, starts a daemon of its own in a temporary folder and submits an interview of 17 answers. Ends with exit
+    /// code 0 only if the report came. Ctrl-C leaves nothing behind.
+    Demo(Demo),
+    /// Fetch the pinned ONNX Runtime into the cache, with pip, and check it
+    Setup(Setup),
+    /// Submit an interview: a JSON file, or `-` for standard input
+    #[command(
+        after_help = "Examples:\n  interviewd submit interview.json\n  interviewd submit - --wait --json < interview.json | jq .overall"
+    )]
+    Submit(Submit),
+    /// Show an interview's report
+    #[command(
+        after_help = "Examples:\n  interviewd report iv-001\n  interviewd report iv-001 --format markdown > report.md\n  interviewd report iv-001 --format json | jq .areas"
+    )]
+    Report(Report),
+    /// Show what the daemon is doing, on one screen
+    Status(Json),
+    /// List interviews, oldest first
+    List(List),
+    /// Follow events, of one interview until it ends or of all until the daemon ends
+    Watch(Watch),
+    /// Stop an interview's work; it will have no report
+    Cancel(Id),
+    /// Score a partial interview's unscored answers again, and write its narrative again
+    Retry(Id),
+    /// Erase an interview with its scores and report
+    Delete(Id),
+    /// Show which devices there are and how the pool would be laid out, without starting anything
+    #[command(
+        after_help = "Examples:\n  interviewd plan\n  interviewd plan --card 6 --set model.path=/models/exaone-7.8b\n  interviewd plan --card 24 --card 24 --json"
+    )]
+    Plan(Plan),
+    /// Stop accepting interviews; what was accepted goes on [admin]
+    Drain,
+    /// Accept interviews again [admin]
+    Resume,
+    /// Drain, then end the daemon; unfinished work goes on at its next start [admin]
+    Shutdown(Shutdown),
+    /// Look at the configuration
+    Config(Config),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Serve {
+    /// How log lines are written to standard error [default: the configuration's log.format]
+    #[arg(long, value_enum)]
+    pub log_format: Option<LogFormat>,
+    /// End when the process of this number ends, which must be the parent
+    #[arg(long, hide = true, value_name = "PID")]
+    pub with_parent: Option<i32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl LogFormat {
+    /// As `log.format` takes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Demo {
+    /// Where the report is written as JSON [default: interviewd-demo-report.json in the system's temporary folder]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Keep the daemon's folder (configuration, model, store, log) here; it must not exist or be empty
+    #[arg(long, value_name = "FOLDER")]
+    pub keep: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Setup {
+    /// Fetch the build for NVIDIA cards and the CUDA libraries it needs (some 780 MB to download)
+    #[arg(long)]
+    pub cuda: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Submit {
+    /// The interview as JSON; `-` is standard input
+    #[arg(value_name = "FILE|-")]
+    pub file: PathBuf,
+    /// Wait for the report and show it
+    #[arg(long)]
+    pub wait: bool,
+    /// Print the result (with --wait: the report) as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Report {
+    #[arg(value_name = "ID")]
+    pub id: String,
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    pub format: ReportFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// One line of JSON
+    Json,
+    Markdown,
+    /// For reading on a terminal
+    Text,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Json {
+    /// Print the protocol's result as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// Only interviews in this state
+    #[arg(long, value_parser = state)]
+    pub state: Option<InterviewState>,
+    /// At most so many
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub limit: u64,
+    /// Go on after this `next` of an earlier list
+    #[arg(long, value_name = "NEXT")]
+    pub after: Option<String>,
+    /// Print the protocol's result as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Watch {
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+    /// Print each event as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Id {
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Print the protocol's result as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Plan {
+    /// Plan for an NVIDIA card of so many GiB instead of this machine's devices; may be repeated
+    #[arg(long, value_name = "GIB", value_parser = gib)]
+    pub card: Vec<f64>,
+    /// Print the plan as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Shutdown {
+    /// How long running answers may take, in seconds [default: the configuration's daemon.drain_s]
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Config {
+    #[command(subcommand)]
+    pub verb: ConfigVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Check the configuration and show every setting that would be in force
+    Check,
+}
+
+fn state(text: &str) -> Result<InterviewState, String> {
+    let known = InterviewState::ALL;
+    known.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+        let names: Vec<_> = known.iter().map(|state| state.as_str()).collect();
+        format!("the states are {}", names.join(", "))
+    })
+}
+
+fn gib(text: &str) -> Result<f64, String> {
+    let size = text.parse::<f64>().ok().filter(|size| (0.5..=4_096.0).contains(size));
+    size.ok_or_else(|| "expected GiB from 0.5 to 4096, as in 6 or 23.5".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_before_or_behind_the_verb() {
+        for line in [
+            "interviewd --socket /s --set a.b=1 --set c.d=2 status --json",
+            "interviewd status --json --set a.b=1 --socket /s --set c.d=2",
+        ] {
+            let args = parsed(line).unwrap();
+            assert_eq!(args.global.socket, Some(PathBuf::from("/s")));
+            assert_eq!(args.global.set, ["a.b=1", "c.d=2"]);
+            assert!(matches!(args.verb, Verb::Status(Json { json: true })));
+        }
+    }
+
+    #[test]
+    fn every_verb_of_the_contract_is_there() {
+        for line in [
+            "serve --config F --set pool.device=cpu --log-format json",
+            "demo",
+            "setup --cuda",
+            "submit - --wait --json",
+            "submit interview.json",
+            "report iv-1 --format markdown",
+            "status --json",
+            "list --state partial --limit 5 --json",
+            "watch",
+            "watch iv-1 --json",
+            "cancel iv-1",
+            "retry iv-1",
+            "delete iv-1",
+            "plan --json",
+            "drain",
+            "resume",
+            "shutdown --timeout 5",
+            "config check",
+        ] {
+            assert!(parsed(&format!("interviewd {line}")).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_what_can() {
+        let error = parsed("interviewd list --state done").unwrap_err().to_string();
+        assert!(
+            error.contains("open, scoring, reporting, complete, partial, cancelled"),
+            "{error}"
+        );
+        for line in [
+            "list --limit 0",
+            "list --limit 1001",
+            "plan --card nan",
+            "report",
+            "report a --format html",
+            "",
+        ] {
+            assert!(parsed(&format!("interviewd {line}")).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_long_help_documents_every_exit_code() {
+        let help = Args::command().render_long_help().to_string();
+        for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "75 ", "78 ", "130 "] {
+            assert!(help.lines().any(|line| line.trim_start().starts_with(code)), "{code}");
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! `demo`: the whole thing at work, on a bundled model and a bundled interview, in a folder that is gone afterwards.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::args::{Demo, Global};
+use super::connection::{Connection, parsed};
+use super::demo_daemon::DemoDaemon;
+use super::demo_screen::{Board, Screen};
+use super::exit::Failure;
+use super::interrupt::Interrupt;
+use super::leftovers::Leftovers;
+use super::output::{self, Look};
+use super::submit::Params;
+use super::text::{count, fit, millis, thousands};
+use super::{report, report_text, setup};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::interview::Draft;
+use crate::domain::markdown::status_name;
+use crate::domain::report::Report;
+use crate::domain::rubric::{DEFAULT, Rubric};
+use crate::runtime::{RuntimeError, Search, Variant, demo_model, find};
+use crate::socket::call::Format;
+use crate::socket::notification::Told;
+use crate::socket::view::{StatusView, Submitted};
+
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+const REPORT_FILE: &str = "interviewd-demo-report.json";
+
+pub fn run(global: &Global, args: &Demo) -> Result<(), Failure> {
+    let leftovers = Leftovers::default();
+    let interrupt = Interrupt::listen(leftovers.clone())?;
+    let _clearing = Clearing(leftovers.clone());
+    let result = show(global, args, &leftovers, &interrupt);
+    // Whatever an interrupted call complained of, the cause is known.
+    interrupt
+        .check()
+        .inspect_err(|_| output::note("interrupted; nothing goes on in the background"))?;
+    result
+}
+
+/// Clears the leftovers however the demo ends.
+struct Clearing(Leftovers);
+
+impl Drop for Clearing {
+    fn drop(&mut self) {
+        self.0.clear();
+    }
+}
+
+fn show(global: &Global, args: &Demo, leftovers: &Leftovers, interrupt: &Interrupt) -> Result<(), Failure> {
+    let look = Look::of_stdout();
+    let library = library(&global.set)?;
+    interrupt.check()?;
+    let daemon = DemoDaemon::start(args.keep.as_deref(), library.as_deref(), &global.set, leftovers)?;
+    let spinner = setup::spinner("starting the daemon and loading the demo model");
+    let ready = daemon.ready(interrupt);
+    if let Some(spinner) = spinner {
+        spinner.finish_and_clear();
+    }
+    let status = ready.map_err(|failure| daemon.blamed(failure))?;
+    introduce(&status, look)?;
+    let (report, took) = score(&daemon, interrupt, look).map_err(|failure| daemon.blamed(failure))?;
+    output::line("")?;
+    output::line(&report_text::render(&report, look).join("\n"))?;
+    finish(args, &report, took, look)
+}
+
+/// ONNX Runtime, fetched if it is nowhere; `None` if the user names one by `--set`.
+fn library(sets: &[String]) -> Result<Option<PathBuf>, Failure> {
+    if sets.iter().any(|set| set.trim_start().starts_with("runtime.library")) {
+        return Ok(None);
+    }
+    match find(&Search::default()) {
+        Ok(library) => Ok(Some(library)),
+        Err(RuntimeError::NotFound { .. }) => {
+            output::line("ONNX Runtime is not here yet; fetching the pinned one with pip (once)")?;
+            setup::fetch(Variant::Cpu).map(Some)
+        }
+        Err(error) => Err(Failure::failed(Failure::chain("", &error))),
+    }
+}
+
+fn introduce(status: &StatusView, look: Look) -> Result<(), Failure> {
+    let slots: usize = status.pool.actors.iter().map(|actor| actor.slots).sum();
+    let copies = status.pool.actors.len();
+    if let Some(model) = &status.model {
+        let context = thousands(model.context_tokens as u64);
+        let text = format!("model   {} · {} · up to {context} tokens", model.name, model.precision);
+        output::line(&fit(&text, look.columns))?;
+    }
+    for device in &status.devices {
+        output::line(&fit(
+            &format!("device  {}:{} {}", device.kind, device.index, device.name),
+            look.columns,
+        ))?;
+    }
+    output::line(&format!(
+        "pool    {} on {}",
+        count(slots, "slot"),
+        copies_of_weights(copies)
+    ))?;
+    output::line("")
+}
+
+fn copies_of_weights(copies: usize) -> String {
+    match copies {
+        1 => "one copy of the weights".to_owned(),
+        copies => format!("{copies} copies of the weights"),
+    }
+}
+
+/// Submits the interview and shows it being scored; gives the report and how long it took.
+fn score(daemon: &DemoDaemon, interrupt: &Interrupt, look: Look) -> Result<(Report, Duration), Failure> {
+    let draft: Draft = serde_json::from_str(demo_model::INTERVIEW)
+        .map_err(|error| Failure::failed(format!("the bundled interview cannot be read: {error}")))?;
+    let interview = serde_json::from_str(demo_model::INTERVIEW)
+        .map_err(|error| Failure::failed(format!("the bundled interview cannot be read: {error}")))?;
+    let rubric = Rubric::parse(DEFAULT).map_err(|error| Failure::failed(Failure::chain("the rubric", &error)))?;
+    let mut events = daemon.connect()?;
+    let mut control = daemon.connect()?;
+    events.raw("events.subscribe", ())?;
+    let begun = Instant::now();
+    let submitted: Submitted = control.call("interview.submit", Params { interview })?;
+    let id = submitted.interview_id.as_str();
+    let mut board = Board::new(id, &draft, &rubric);
+    follow(
+        &mut events,
+        &mut control,
+        &mut board,
+        &Watcher {
+            daemon,
+            interrupt,
+            look,
+            begun,
+        },
+    )?;
+    let took = begun.elapsed();
+    let copies = copies_of_weights(board.copies);
+    output::line(&format!(
+        "{} answers were in flight together on {copies}",
+        board.most_together
+    ))?;
+    let report = report::fetch(&mut control, id, Format::Json)?;
+    Ok((parsed(&report)?, took))
+}
+
+struct Watcher<'a> {
+    daemon: &'a DemoDaemon,
+    interrupt: &'a Interrupt,
+    look: Look,
+    begun: Instant,
+}
+
+/// Follows the interview until its report is there.
+fn follow(
+    events: &mut Connection,
+    control: &mut Connection,
+    board: &mut Board,
+    watcher: &Watcher,
+) -> Result<(), Failure> {
+    let lines = board.render(Duration::ZERO, watcher.look).len();
+    let screen = Screen::new(lines);
+    let mut next_look = Instant::now();
+    loop {
+        watcher.interrupt.check()?;
+        if Instant::now() >= next_look {
+            watcher.daemon.alive()?;
+            board.see(&control.call("status", ())?);
+            screen.draw(board, watcher.begun.elapsed(), watcher.look);
+            next_look = Instant::now() + LOOK_EVERY;
+        }
+        let wait = next_look
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(1));
+        let Some(notification) = events.next_event(wait)? else {
+            continue;
+        };
+        let Told::Event(Event { kind, .. }) = &notification.told else {
+            return Err(Failure::failed("events came faster than this terminal could show them"));
+        };
+        if let Some(line) = board.hear(kind) {
+            screen.tell(&line)?;
+        }
+        match kind {
+            EventKind::ReportReady { .. } => {
+                screen.draw(board, watcher.begun.elapsed(), watcher.look);
+                return Ok(());
+            }
+            EventKind::Cancelled | EventKind::Deleted => {
+                return Err(Failure::failed("somebody cancelled or deleted the demo's interview"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Says where the report lies and what to do next.
+fn finish(args: &Demo, report: &Report, took: Duration, look: Look) -> Result<(), Failure> {
+    let usual = std::env::temp_dir().join(REPORT_FILE);
+    let file = args.output.as_deref().unwrap_or(&usual);
+    output::line("")?;
+    let answers = count(report.answers.len(), "answer");
+    let status = status_name(report.status);
+    let took = millis(took.as_millis() as u64);
+    output::line(&look.bold(&format!("{status}: a report of {answers}, {took} after the submit")))?;
+    match write(file, report) {
+        Ok(()) => output::line(&format!("As JSON: {}", file.display()))?,
+        // Asked for, it is part of the task; otherwise the report has been shown.
+        Err(failure) if args.output.is_some() => return Err(failure),
+        Err(failure) => output::note(&format!("{failure}; --output names another place")),
+    }
+    if let Some(keep) = &args.keep {
+        output::line(&format!("The daemon's folder: {}", keep.display()))?;
+    }
+    output::line(&next_steps(
+        &std::env::args().next().unwrap_or_else(|| "interviewd".to_owned()),
+    ))
+}
+
+fn next_steps(program: &str) -> String {
+    format!(
+        "\nWhat next\n\
+        \x20 {program} serve\n\
+        \x20     run the daemon; config.toml explains every key\n\
+        \x20 {program} submit models/demo/interview.json --wait\n\
+        \x20     from another terminal: score this interview, or one of your own\n\
+        \x20 models/README.md\n\
+        \x20     how to export and install a real EXAONE: the demo model is no judge of people"
+    )
+}
+
+/// Replaces what lies there, rather than following a link of somebody else's.
+fn write(file: &Path, report: &Report) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::failed(format!("{} cannot be written: {error}", file.display()));
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut text = serde_json::to_string_pretty(report)
+        .map_err(|error| Failure::failed(format!("the report cannot be written as JSON: {error}")))?;
+    text.push('\n');
+    let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    temporary.write_all(text.as_bytes()).map_err(failed)?;
+    temporary.persist(file).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::markdown::tests::sample;
+
+    #[test]
+    fn the_report_is_written_whole_in_place_of_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("report.json");
+        let elsewhere = folder.path().join("elsewhere");
+        std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+        write(&file, &sample()).unwrap();
+        let read: Report = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        assert_eq!(read, sample());
+        assert!(!elsewhere.exists(), "a link is replaced, not followed");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_library_that_the_user_names_is_not_looked_for() {
+        assert!(library(&["runtime.library=/x".to_owned()]).unwrap().is_none());
+    }
+}
