@@ -43,6 +43,11 @@ pub struct Adopt {
     pub actors: Vec<Planned>,
 }
 
+/// daemon → GpuPool: how often work is begun before it is given up, from now on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SetAttempts(pub u32);
+
 /// daemon → GpuPool: give no more work to engines; answered when nothing runs any more.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -495,6 +500,14 @@ impl Handler<Adopt> for GpuPool {
         self.leaving.extend(old.filter_map(|seat| seat.member));
         self.setup = Some(adopt.setup);
         self.reconcile(context);
+    }
+}
+
+impl Handler<SetAttempts> for GpuPool {
+    type Result = ();
+
+    fn handle(&mut self, SetAttempts(attempts_max): SetAttempts, _: &mut Self::Context) {
+        self.attempts_max = attempts_max;
     }
 }
 

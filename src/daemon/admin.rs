@@ -8,7 +8,7 @@ use super::bring_up::{Loaded, bring_up, make_plan, planned};
 use super::faults::with_causes;
 use super::{Condition, Daemon, Settings};
 use crate::actors::message::Provide;
-use crate::actors::pool::Adopt;
+use crate::actors::pool::{Adopt, SetAttempts};
 use crate::config::{self, AutoOr};
 use crate::hardware::devices::{Device, DeviceKind};
 use crate::socket::call::{Count, ResizeParams};
@@ -16,7 +16,7 @@ use crate::socket::fault::{Fault, Kind};
 use crate::socket::view::{Accepting, DaemonState, PlanView, PlannedActor, Reloaded};
 
 /// Keys that need no other model and no other plan.
-const LIGHT: [&str; 4] = ["daemon.", "queue.", "interview.", "log."];
+const LIGHT: [&str; 5] = ["daemon.", "queue.", "interview.", "log.", "scoring.max_attempts"];
 
 impl Daemon {
     /// Looks for a model and hands it to the pool, or remembers why there is none.
@@ -77,9 +77,11 @@ impl Daemon {
         let heavy = differences
             .iter()
             .any(|d| !d.needs_restart && !LIGHT.iter().any(|light| d.key.starts_with(light)));
+        let degraded = self.state().await.0 == DaemonState::Degraded;
         self.room.set_max(settings.config.queue.max_queued_answers as usize);
+        self.pool.do_send(SetAttempts(settings.config.scoring.max_attempts));
         *self.settings.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(settings);
-        if heavy || rubric_changed || self.condition().problem.is_some() {
+        if heavy || rubric_changed || degraded || self.condition().problem.is_some() {
             let daemon = Arc::clone(self);
             tokio::spawn(async move { daemon.find_model().await });
         }

@@ -197,7 +197,8 @@ fn onnx_factory(settings: &Settings, folder: &ModelFolder, plan: &Plan) -> Resul
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let factory = OnnxFactory {
         library,
-        graph: folder.path.join("model.onnx"),
+        folder: folder.path.clone(),
+        hash: folder.hash.clone(),
         device: plan.device,
         threads: settings.threads().unwrap_or(cores.div_ceil(plan.actors.len().max(1))),
         geometry: Geometry {
@@ -214,7 +215,9 @@ fn onnx_factory(settings: &Settings, folder: &ModelFolder, plan: &Plan) -> Resul
 /// Makes the models that compute.
 struct OnnxFactory {
     library: PathBuf,
-    graph: PathBuf,
+    folder: PathBuf,
+    /// What the folder's hash was when it was checked.
+    hash: String,
     device: DeviceKind,
     threads: usize,
     geometry: Geometry,
@@ -222,6 +225,14 @@ struct OnnxFactory {
 
 impl ModelFactory for OnnxFactory {
     fn build(&self, planned: &Planned) -> Result<Box<dyn Model>, String> {
+        // An engine may be built long after the folder was checked; scores must not be ascribed to another model than made them.
+        let folder = ModelFolder::open(&self.folder, Check::Sizes).map_err(|error| with_causes(&error))?;
+        if folder.hash != self.hash {
+            let path = self.folder.display();
+            return Err(format!(
+                "{path}: model.json is another one than was checked; have the configuration read again"
+            ));
+        }
         let provider = match self.device {
             DeviceKind::Cpu => Provider::Cpu { threads: self.threads },
             DeviceKind::Cuda => Provider::Cuda {
@@ -231,7 +242,7 @@ impl ModelFactory for OnnxFactory {
         };
         let options = OnnxOptions {
             library: self.library.clone(),
-            graph: self.graph.clone(),
+            graph: folder.graph(),
             provider,
             banks: banks(planned.slots),
             geometry: self.geometry,

@@ -9,7 +9,7 @@ use super::rubrics::{Rubrics, RubricsError};
 use crate::actors::interview::{Doors, InterviewActor};
 use crate::actors::message::{Abandon, AddAnswer, Begin, Case, Finish, Life};
 use crate::actors::room::Place;
-use crate::store::{Record, Store, StoreError};
+use crate::store::{Phase, Record, Store, StoreError};
 
 pub struct Lives {
     arbiter: ArbiterHandle,
@@ -62,8 +62,10 @@ impl Lives {
             return Ok(());
         }
         let outcomes = match self.store.view(&life.interview_id)? {
-            Some(view) if view.record.generation == life.generation => view.outcomes,
-            _ => return Ok(()), // deleted meanwhile
+            Some(view) if view.record.generation == life.generation && view.record.phase != Phase::Cancelled => {
+                view.outcomes
+            }
+            _ => return Ok(()), // deleted or cancelled meanwhile
         };
         let (rubric, rubric_provenance) = self.rubrics.by_hash(&record.rubric_hash)?;
         let case = Arc::new(Case {

@@ -54,6 +54,8 @@ pub enum StartError {
 
 /// How long writes to the store and replies may take once everything else has stopped.
 const LAST_WRITES: Duration = Duration::from_secs(5);
+/// How long pending requests may go on then; what waits for a report waits in vain. Shorter than [`LAST_WRITES`], so that all are told.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// Open interviews are looked through at least so often for ones that nobody finishes.
 const EXPIRY_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
@@ -112,6 +114,7 @@ fn socket_options(config: &Config) -> Options {
         idle: Duration::from_secs(socket.idle_s),
         write_timeout: Duration::from_secs(socket.write_timeout_s),
         events_queued_max: socket.events_queued_max as usize,
+        grace: LAST_REQUESTS,
         ..Options::default()
     }
 }

@@ -67,7 +67,14 @@ pub fn demo_interview(id: &str) -> Value {
 
 /// A short interview with answers of the given texts.
 pub fn interview(id: &str, answers: &[&str]) -> Value {
-    let stages = ["intro", "motivation", "skill", "experience", "problem_solving", "growth"];
+    let stages = [
+        "intro",
+        "motivation",
+        "skill",
+        "experience",
+        "problem_solving",
+        "growth",
+    ];
     let answers: Vec<_> = answers
         .iter()
         .enumerate()
@@ -82,7 +89,11 @@ impl World {
         static PROVISIONED: Once = Once::new();
         PROVISIONED.call_once(|| {
             let setup = Command::new(binary()).arg("setup").output().unwrap();
-            assert!(setup.status.success(), "setup: {}", String::from_utf8_lossy(&setup.stderr));
+            assert!(
+                setup.status.success(),
+                "setup: {}",
+                String::from_utf8_lossy(&setup.stderr)
+            );
         });
         Self::with_model(&repository().join("models/demo"))
     }
@@ -123,6 +134,22 @@ impl World {
         self
     }
 
+    /// Without a `--set`, so that `config.toml` decides.
+    #[must_use]
+    pub fn unset(mut self, key: &str) -> Self {
+        self.sets.retain(|set| set.split_once('=').unwrap().0 != key);
+        self
+    }
+
+    /// Writes `config.toml`, which the next start or `config.reload` reads; what is `set` is stronger.
+    pub fn configure(&self, text: &str) {
+        std::fs::write(self.path("config.toml"), text).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// `interviewd` in this world's folder, without the surroundings' configuration.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
@@ -135,12 +162,18 @@ impl World {
         command
     }
 
-    /// Starts a daemon and waits until it accepts connections.
-    pub fn start(&self) -> Daemon {
+    /// `interviewd serve` with everything that is `set`.
+    pub fn serve(&self) -> Command {
         let mut command = self.command(&["serve"]);
         for set in &self.sets {
             command.args(["--set", set]);
         }
+        command
+    }
+
+    /// Starts a daemon and waits until it accepts connections.
+    pub fn start(&self) -> Daemon {
+        let mut command = self.serve();
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -148,7 +181,9 @@ impl World {
             .unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         assert!(line.starts_with("ready socket="), "{line:?}; log:\n{}", self.log());
         Daemon {
             child,
@@ -222,6 +257,28 @@ impl Client {
     pub fn call(&mut self, method: &str, params: Value) -> Result<Value, Fault> {
         let id = self.send(method, params);
         self.reply(id)
+    }
+
+    /// As [`Self::call`]; `None` if the daemon is gone before it has replied.
+    pub fn try_call(&mut self, method: &str, params: Value) -> Option<Result<Value, Fault>> {
+        let request = json!({"jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params});
+        self.next_id += 1;
+        self.writer.write_all(format!("{request}\n").as_bytes()).ok()?;
+        loop {
+            let line = self.try_line()?;
+            if line.get("method").is_none() {
+                assert_eq!(line["id"], request["id"], "{line}");
+                return Some(result_of(line));
+            }
+            self.events.push(line["params"].clone());
+        }
+    }
+
+    /// The next whole line; `None` if the daemon is gone.
+    pub fn try_line(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        let read = self.reader.read_line(&mut line).ok()?;
+        (read > 0 && line.ends_with('\n')).then(|| serde_json::from_str(&line).unwrap())
     }
 
     pub fn send(&mut self, method: &str, params: Value) -> u64 {
