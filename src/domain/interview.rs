@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ids::{AnswerId, InterviewId, InvalidId};
+use super::object;
 use super::rubric::Rubric;
 
 /// What a client sent, before any check. Absent fields are `None`.
@@ -12,9 +13,11 @@ pub struct Draft {
     pub interview_id: Option<String>,
     pub language: Option<String>,
     pub position: Option<String>,
+    #[serde(default, deserialize_with = "object::maybe")]
     pub company: Option<Company>,
+    #[serde(default, deserialize_with = "object::maybe")]
     pub candidate: Option<Candidate>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::many")]
     pub answers: Vec<AnswerDraft>,
 }
 

@@ -6,6 +6,7 @@ pub mod gate;
 pub mod ids;
 pub mod interview;
 pub mod markdown;
+pub mod object;
 pub mod outcome;
 pub mod report;
 pub mod rubric;

@@ -10,6 +10,7 @@ use super::service::Role;
 use super::wire::{ECHO_CHARS_MAX, MESSAGE_CHARS_MAX, shortened, without_place};
 use crate::domain::ids::InterviewId;
 use crate::domain::interview::{AnswerDraft, Draft};
+use crate::domain::object;
 
 /// Most interviews that one `interview.list` gives.
 pub const LIST_LIMIT_MAX: usize = 1_000;
@@ -86,6 +87,7 @@ struct Nothing {}
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Whole {
+    #[serde(deserialize_with = "object::one")]
     interview: Draft,
 }
 
@@ -93,6 +95,7 @@ struct Whole {
 #[serde(deny_unknown_fields)]
 struct OneMore {
     interview_id: String,
+    #[serde(deserialize_with = "object::one")]
     answer: AnswerDraft,
 }
 

@@ -79,9 +79,10 @@ pub(super) fn open(path: &Path, options: &Options, now: Timestamp) -> Result<Fou
     }
 }
 
-/// The folder with all its parents, for nobody else to read.
+/// The folder, for nobody else to read. Its parents are made as other folders are: the socket may lie there, for a group to open.
 fn make_folder(path: &Path) -> Result<(), StoreError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let parents = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let made = parents.and_then(|()| DirBuilder::new().recursive(true).mode(0o700).create(path));
     made.map_err(|source| failed("create the folder", path, source))
 }
 
