@@ -9,7 +9,8 @@ use super::rubrics::{Rubrics, RubricsError};
 use crate::actors::interview::{Doors, InterviewActor};
 use crate::actors::message::{Abandon, AddAnswer, Begin, Case, Finish, Life};
 use crate::actors::room::Place;
-use crate::store::{Record, Store, StoreError};
+use crate::domain::state::InterviewState;
+use crate::store::{Record, Store, StoreError, View};
 
 pub struct Lives {
     arbiter: ArbiterHandle,
@@ -51,33 +52,37 @@ impl Lives {
     /// Sees to it that everything that `record` asks for is under way. May be repeated, and in any order: an older record changes nothing.
     pub fn engage(&self, record: Record, places: Vec<Place>) -> Result<(), EngageError> {
         let life = life_of(&record);
-        let due_since = record.due_since;
-        let interview = Arc::new(record.interview);
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(actor) = live.get(&life).filter(|actor| actor.connected()) {
-            match due_since {
+            let interview = Arc::new(record.interview);
+            match record.due_since {
                 Some(due_since) => actor.do_send(Finish { interview, due_since }),
                 None => actor.do_send(AddAnswer { interview, places }),
             }
             return Ok(());
         }
-        let outcomes = match self.store.view(&life.interview_id)? {
-            Some(view) if view.record.generation == life.generation => view.outcomes,
-            _ => return Ok(()), // deleted meanwhile
+        // The record may be overtaken by now: by another answer, by a cancellation, or by its own report.
+        let view = self.store.view(&life.interview_id)?;
+        let goes_on = |view: &View| {
+            use InterviewState::{Open, Reporting, Scoring};
+            life_of(&view.record) == life && matches!(view.state(), Open | Scoring | Reporting)
         };
-        let (rubric, rubric_provenance) = self.rubrics.by_hash(&record.rubric_hash)?;
+        let Some(view) = view.filter(goes_on) else {
+            return Ok(());
+        };
+        let (rubric, rubric_provenance) = self.rubrics.by_hash(&view.record.rubric_hash)?;
         let case = Arc::new(Case {
             life: life.clone(),
             rubric,
             rubric_provenance,
-            submitted_at: record.submitted_at,
+            submitted_at: view.record.submitted_at,
         });
         let doors = self.doors.clone();
         let actor = InterviewActor::start_in_arbiter(&self.arbiter, move |_| InterviewActor::new(case, doors));
         actor.do_send(Begin {
-            interview,
-            outcomes,
-            due_since,
+            interview: Arc::new(view.record.interview),
+            outcomes: view.outcomes,
+            due_since: view.record.due_since,
             places,
         });
         live.retain(|_, actor| actor.connected());

@@ -67,7 +67,14 @@ pub fn demo_interview(id: &str) -> Value {
 
 /// A short interview with answers of the given texts.
 pub fn interview(id: &str, answers: &[&str]) -> Value {
-    let stages = ["intro", "motivation", "skill", "experience", "problem_solving", "growth"];
+    let stages = [
+        "intro",
+        "motivation",
+        "skill",
+        "experience",
+        "problem_solving",
+        "growth",
+    ];
     let answers: Vec<_> = answers
         .iter()
         .enumerate()
@@ -82,7 +89,11 @@ impl World {
         static PROVISIONED: Once = Once::new();
         PROVISIONED.call_once(|| {
             let setup = Command::new(binary()).arg("setup").output().unwrap();
-            assert!(setup.status.success(), "setup: {}", String::from_utf8_lossy(&setup.stderr));
+            assert!(
+                setup.status.success(),
+                "setup: {}",
+                String::from_utf8_lossy(&setup.stderr)
+            );
         });
         Self::with_model(&repository().join("models/demo"))
     }
@@ -148,7 +159,9 @@ impl World {
             .unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         assert!(line.starts_with("ready socket="), "{line:?}; log:\n{}", self.log());
         Daemon {
             child,
