@@ -42,6 +42,8 @@ pub struct Engine {
     pub gone: bool,
     /// Whether what is told and answered later is answered at once.
     pub prompt: bool,
+    /// Whether it can have no other number of slots.
+    pub is_rigid: bool,
     late: Vec<oneshot::Sender<()>>,
     doors: Doors,
     pub gauge: Arc<Gauge>,
@@ -98,7 +100,8 @@ impl Handler<SetSlots> for FakeActor {
     fn handle(&mut self, SetSlots(slots): SetSlots, _: &mut Self::Context) -> Self::Result {
         let mut engine = self.0.borrow_mut();
         engine.resized.push(slots);
-        engine.answer(true)
+        let fits = !engine.is_rigid;
+        engine.answer(fits)
     }
 }
 
@@ -145,6 +148,7 @@ impl World {
                 loaded: false,
                 gone: false,
                 prompt: true,
+                is_rigid: false,
                 late: Vec::new(),
                 doors,
                 gauge: Arc::clone(&gauge),

@@ -2,7 +2,10 @@
 
 use super::engines::{BACK_OFF, World, answer_written, names};
 use super::*;
-use crate::engine::job::Disposition;
+use crate::actors::queue::Work;
+use crate::actors::seats::{Seats, Step};
+use crate::engine::job::{Disposition, JobId};
+use crate::scoring::SCORING_BANK;
 
 const FAILED: &str = "the model failed";
 
@@ -155,16 +158,14 @@ async fn an_engine_that_dies_while_it_loads_takes_nothing_with_it() {
 }
 
 #[actix::test]
-async fn the_dead_come_back_after_a_pause_that_doubles_until_work_ends() {
-    let patient = BackOff {
-        min: Duration::from_millis(100),
+async fn the_dead_come_back_after_a_pause_that_doubles() {
+    let world = World::with(BackOff {
+        min: Duration::from_millis(50),
         max: Duration::from_secs(3_600),
-    };
-    let world = World::with(patient);
-    world
-        .adopt(&setup("hash", Arc::new(NoModel)), &[planned("cpu", 1)])
-        .await;
-    for (start, pause_ms) in [(0, 100), (1, 200), (2, 400)] {
+    });
+    let setup = setup("hash", Arc::new(NoModel));
+    world.adopt(&setup, &[planned("cpu", 1)]).await;
+    for (start, pause_ms) in [(0, 50), (1, 100), (2, 200)] {
         let died = Instant::now();
         world.down(start, "no memory").await;
         assert_eq!(world.started(), start + 1);
@@ -175,15 +176,32 @@ async fn the_dead_come_back_after_a_pause_that_doubles_until_work_ends() {
             died.elapsed()
         );
     }
-    world.up(3).await;
-    world.submit(1, 2).await;
-    world.write(3, "iv1/a1").await;
-    world.down(3, "again").await;
-    // After 800 ms at the earliest, had nothing been written in between.
-    let died = Instant::now();
-    until("it is started", || world.started() == 5).await;
-    assert!(died.elapsed() >= Duration::from_millis(100));
-    assert!(died.elapsed() < Duration::from_millis(800), "{:?}", died.elapsed());
+}
+
+#[test]
+fn deaths_in_a_row_are_counted_until_work_ends() {
+    let setup = setup("hash", Arc::new(NoModel));
+    let mut seats = Seats::default();
+    seats.adopt(vec![planned("cpu", 1)]);
+    let start = |seats: &mut Seats| match seats.steps(&setup, true)[..] {
+        [Step::Start { id, .. }] => id,
+        ref other => panic!("{other:?}"),
+    };
+    for deaths in 1..=3 {
+        let id = start(&mut seats);
+        assert_eq!(seats.died(id, "no memory").unwrap().in_a_row, Some(deaths));
+        assert_eq!(seats.steps(&setup, true), []);
+        seats.mourned(id);
+    }
+    let id = start(&mut seats);
+    seats.up(id);
+    let (task, queued_at) = (Task::Answer { index: 0 }, Instant::now());
+    let work = Work::new(case(life(1)), interview(1, &[TEXT]), task, queued_at, None);
+    let member = seats.least_busy(SCORING_BANK, false).unwrap();
+    member.running.insert(JobId(1), work);
+    assert_eq!(seats.take(JobId(1)).unwrap().1, "hash");
+    assert_eq!(seats.died(id, "again").unwrap().in_a_row, Some(1));
+    assert!(seats.died(id, "a second time").is_none());
 }
 
 #[test]

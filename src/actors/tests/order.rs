@@ -103,10 +103,10 @@ async fn behind_work_that_must_be_alone_nobody_passes() {
     world.fail(0, "iv1/a1", Disposition::Retry).await;
     world.fail(0, "iv1/a1", Disposition::Retry).await;
     assert_eq!(world.runs(0), ["iv1/a2", "iv3/narrative"]);
-    world.write(0, "iv1/a2").await;
-    assert_eq!(world.runs(0), ["iv3/narrative"]);
     world.narrate(4).await;
     world.write(0, "iv3/narrative").await;
+    assert_eq!(world.runs(0), ["iv1/a2"]);
+    world.write(0, "iv1/a2").await;
     assert_eq!(world.runs(0), ["iv1/a1"]);
     assert_eq!(world.runs_alone(0), ["iv1/a1"]);
     world.write(0, "iv1/a1").await;

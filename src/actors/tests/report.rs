@@ -280,6 +280,7 @@ async fn only_the_narrative_that_was_asked_for_is_taken_and_only_once() {
     world.narrated(&life, Ok(narrative())).await;
     assert_eq!(world.report(&interview), None);
     world.ended(&life, "a1", scored("하나")).await;
+    assert_eq!(world.narrator.borrow().len(), 1);
     world.reports.do_send(NarrativeWritten {
         life: life.clone(),
         narrative: Err("first".into()),
@@ -289,7 +290,7 @@ async fn only_the_narrative_that_was_asked_for_is_taken_and_only_once() {
         world.report(&interview).unwrap().narrative_reason.as_deref(),
         Some("first")
     );
-    assert_eq!(world.counters.snapshot().reports, 1);
+    assert_eq!((world.done.borrow().len(), world.counters.snapshot().reports), (1, 1));
 }
 
 #[actix::test]

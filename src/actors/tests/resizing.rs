@@ -198,7 +198,7 @@ async fn a_pause_of_before_the_new_plan_does_not_shorten_one_of_after_it() {
 #[actix::test]
 async fn an_engine_that_cannot_be_resized_gets_no_work_until_it_is_back() {
     let (world, setup) = ready(&[2]).await;
-    world.engine(0).borrow_mut().prompt = false;
+    world.engine(0).borrow_mut().is_rigid = true;
     world.adopt(&setup, &[planned("cpu", 9)]).await;
     world.submit(1, 1).await;
     assert_eq!(world.runs(0), none());
