@@ -8,10 +8,12 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use actix::{Message, Recipient};
+use tokio::sync::oneshot;
 
 use crate::engine::job::{Failure, Job, JobEvent, JobId, Output};
 use crate::engine::model::Model;
 use crate::engine::{Engine, Options, SlotView};
+use crate::scoring::SCORING_BANK;
 use crate::telemetry::{Counters, Rate};
 
 /// One engine of the plan.
@@ -36,8 +38,11 @@ pub trait ModelFactory: Send + Sync {
 pub enum Command {
     Run(Box<Job>),
     Cancel(JobId),
-    /// Another number of slots in the first bank.
-    Resize(usize),
+    /// Another number of slots for answers. `done` is told once it has them, and dropped if it cannot.
+    Resize {
+        slots: usize,
+        done: oneshot::Sender<()>,
+    },
     Stop,
 }
 
@@ -67,8 +72,6 @@ pub struct Reading {
     pub slots: Vec<SlotView>,
     pub steps: u64,
     pub rate: Rate,
-    /// Jobs in the engine that have no slot yet.
-    pub waiting: usize,
 }
 
 impl Gauge {
@@ -129,7 +132,12 @@ fn live(plan: &Plan, inbox: &Receiver<Command>, tell: &dyn Fn(What)) -> Result<(
             Ok(Command::Cancel(id)) => {
                 engine.cancel(id);
             }
-            Ok(Command::Resize(slots)) => engine.resize(0, slots).map_err(|error| error.to_string())?,
+            Ok(Command::Resize { slots, done }) => {
+                engine
+                    .resize(SCORING_BANK, slots)
+                    .map_err(|error| format!("the slots could not be resized: {error}"))?;
+                let _ = done.send(()); // whoever asked may have gone
+            }
             Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(()),
             Err(TryRecvError::Empty) => step(plan, &mut engine, &mut events, tell)?,
         }
@@ -141,7 +149,6 @@ fn step(plan: &Plan, engine: &mut Engine, events: &mut Vec<JobEvent>, tell: &dyn
     {
         let mut reading = plan.gauge.read();
         engine.snapshot(&mut reading.slots);
-        reading.waiting = engine.waiting();
         reading.steps += 1;
         reading
             .rate
@@ -167,7 +174,8 @@ pub fn millis_since(epoch: Instant) -> u64 {
     u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn text_of(panic: &(dyn Any + Send)) -> &str {
+/// The words of a panic.
+pub(super) fn text_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("without a message")

@@ -1,6 +1,7 @@
 //! GpuActor: the face of one engine thread. Turns assignments into prompts, and what the engine wrote into verdicts.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
@@ -8,22 +9,23 @@ use std::time::Instant;
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseActFuture,
-    WrapFuture,
+    ResponseFuture, WrapFuture,
 };
+use tokio::sync::oneshot;
 
-use super::engine_thread::{self, Command, EngineEvent, Gauge, What};
+use super::engine_thread::{self, Command, EngineEvent, What, text_of};
 use super::message::{Assign, Ended, EngineDown, EngineUp, Moments, Task, Undone, Written};
 use crate::engine::job::{Disposition, Failure, Job, JobId, Output};
-use crate::scoring::{AnswerReading, NARRATIVE_BANK, NarrativeReading, SCORING_BANK, Scorer, ScoringError};
+use crate::scoring::{AnswerReading, NARRATIVE_BANK, NarrativeReading, SCORING_BANK, Scorer};
 
 /// GpuPool → GpuActor: nobody waits for this any more.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Forget(pub JobId);
 
-/// GpuPool → GpuActor: another number of scoring slots, once the present ones are empty.
+/// GpuPool → GpuActor, while no answer runs: another number of scoring slots. Answers whether it has them; if not, the engine goes down.
 #[derive(Message)]
-#[rtype(result = "()")]
+#[rtype(result = "bool")]
 pub struct SetSlots(pub usize);
 
 /// GpuPool → GpuActor: stop, and give the memory back. Answered when it is free.
@@ -76,11 +78,6 @@ impl GpuActor {
         }
     }
 
-    /// What can be read of an engine that is made of `thread`.
-    pub fn gauge(&self) -> Option<Arc<Gauge>> {
-        self.thread.as_ref().map(|thread| Arc::clone(&thread.gauge))
-    }
-
     fn command(&self, command: Command) {
         // An engine that is gone says so itself, by `Down`.
         if let Some((commands, _)) = &self.commands {
@@ -100,7 +97,9 @@ impl GpuActor {
     fn ended(&mut self, job: JobId, at: Instant, result: Result<Output, Failure>) {
         let Some(held) = self.jobs.remove(&job) else { return };
         let written = match (result, &held.reading) {
-            (Ok(output), Some(reading)) => reading.read(&output, held.tokens_in).map_err(Undone::for_good),
+            // What a model wrote is foreign text: should reading it ever panic, that is the end of this answer and not of the actor.
+            (Ok(output), Some(reading)) => catch_unwind(AssertUnwindSafe(|| reading.read(&output, held.tokens_in)))
+                .unwrap_or_else(|panic| Err(Undone::for_good(format!("reading it failed: {}", text_of(&*panic))))),
             (Ok(_), None) => Err(Undone::for_good("the engine ended a job that it was not given")),
             (Err(failure), _) => Err(Undone {
                 disposition: failure.disposition(),
@@ -127,11 +126,11 @@ impl Undone {
 }
 
 impl Reading {
-    fn read(&self, output: &Output, tokens_in: usize) -> Result<Written, ScoringError> {
+    fn read(&self, output: &Output, tokens_in: usize) -> Result<Written, Undone> {
         let tokens_out = output.tokens.len();
         Ok(match self {
             Self::Answer(reading) => {
-                let (criteria, feedback) = reading.read(output)?;
+                let (criteria, feedback) = reading.read(output).map_err(Undone::for_good)?;
                 Written::Answer {
                     criteria,
                     feedback,
@@ -141,7 +140,7 @@ impl Reading {
                 }
             }
             Self::Narrative(reading) => Written::Narrative {
-                narrative: reading.read(output)?,
+                narrative: reading.read(output).map_err(Undone::for_good)?,
                 tokens_in,
                 tokens_out,
             },
@@ -274,10 +273,12 @@ impl Handler<Forget> for GpuActor {
 }
 
 impl Handler<SetSlots> for GpuActor {
-    type Result = ();
+    type Result = ResponseFuture<bool>;
 
-    fn handle(&mut self, SetSlots(slots): SetSlots, _: &mut Self::Context) {
-        self.command(Command::Resize(slots));
+    fn handle(&mut self, SetSlots(slots): SetSlots, _: &mut Self::Context) -> Self::Result {
+        let (done, resized) = oneshot::channel();
+        self.command(Command::Resize { slots, done });
+        Box::pin(async move { resized.await.is_ok() })
     }
 }
 

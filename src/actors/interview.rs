@@ -22,14 +22,13 @@ pub struct Doors {
     pub extend_report: Recipient<Extend>,
     pub gated: Recipient<AnswerScored>,
     pub scorer: Recipient<AnswerScorer>,
-    /// The pool first, then the report: what the pool still ends must find nobody.
-    pub abandon: [Recipient<Abandon>; 2],
+    pub abandon_report: Recipient<Abandon>,
+    pub abandon_work: Recipient<Abandon>,
 }
 
 pub struct InterviewActor {
     case: Arc<Case>,
     doors: Doors,
-    interview: Option<Arc<Interview>>,
     /// How many of its answers have been sent on their way.
     sent: usize,
     places: VecDeque<Place>,
@@ -40,19 +39,17 @@ impl InterviewActor {
         Self {
             case,
             doors,
-            interview: None,
             sent: 0,
             places: VecDeque::new(),
         }
     }
 
     /// Takes the interview as it is now and sends the answers that are new.
-    fn grow(&mut self, interview: Arc<Interview>, due_since: Option<Timestamp>) {
-        let known = self.interview.as_ref().map_or(0, |interview| interview.answers().len());
-        if interview.answers().len() < known {
+    fn grow(&mut self, interview: Arc<Interview>, due_since: Option<Timestamp>, places: Vec<Place>) {
+        if interview.answers().len() < self.sent {
             return; // overtaken by a later message, which knew more
         }
-        self.interview = Some(Arc::clone(&interview));
+        self.places.extend(places);
         self.doors.extend_report.do_send(Extend {
             life: self.case.life.clone(),
             interview: Arc::clone(&interview),
@@ -110,7 +107,6 @@ impl Handler<Begin> for InterviewActor {
 
     fn handle(&mut self, begin: Begin, context: &mut Self::Context) {
         self.places = begin.places.into();
-        self.interview = Some(Arc::clone(&begin.interview));
         let opened = self.doors.open_report.send(OpenReport {
             case: Arc::clone(&self.case),
             interview: Arc::clone(&begin.interview),
@@ -129,8 +125,7 @@ impl Handler<AddAnswer> for InterviewActor {
     type Result = ();
 
     fn handle(&mut self, added: AddAnswer, _: &mut Self::Context) {
-        self.places.extend(added.places);
-        self.grow(added.interview, None);
+        self.grow(added.interview, None, added.places);
     }
 }
 
@@ -138,7 +133,7 @@ impl Handler<Finish> for InterviewActor {
     type Result = ();
 
     fn handle(&mut self, finish: Finish, _: &mut Self::Context) {
-        self.grow(finish.interview, Some(finish.due_since));
+        self.grow(finish.interview, Some(finish.due_since), Vec::new());
     }
 }
 
@@ -154,9 +149,11 @@ impl Handler<Abandon> for InterviewActor {
     type Result = ();
 
     fn handle(&mut self, abandon: Abandon, context: &mut Self::Context) {
-        for door in &self.doors.abandon {
-            door.do_send(abandon.clone());
-        }
-        context.stop();
+        // The report first: after that it asks the pool for nothing more, so what the pool forgets stays forgotten.
+        let report = self.doors.abandon_report.send(abandon.clone());
+        context.wait(report.into_actor(self).map(|_, actor, context: &mut Context<Self>| {
+            actor.doors.abandon_work.do_send(abandon);
+            context.stop();
+        }));
     }
 }

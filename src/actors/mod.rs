@@ -3,11 +3,16 @@
 //! `daemon → InterviewActor → GpuPool → GpuActor → GpuPool → ReportActor → store`, and from there the report's own way: narrative, fold, store.
 //! Neighbours know each other as [`actix::Recipient`]s only, so a test or another machine can stand in for any of them.
 
+mod describe;
+mod endings;
 pub mod engine_thread;
 pub mod gpu;
 pub mod interview;
 pub mod message;
 pub mod pool;
-pub mod queue;
+mod queue;
 pub mod report;
 pub mod room;
+mod seats;
+#[cfg(test)]
+mod tests;

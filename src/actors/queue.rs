@@ -1,7 +1,7 @@
 //! What waits for a slot, in the order in which it gets one: first come, first served by interview.
 
 use std::collections::BTreeMap;
-use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,6 +19,8 @@ pub struct Work {
     pub place: Option<Place>,
     /// Runs that were begun.
     pub attempts: u32,
+    /// Runs that failed by themselves: not those that ended with the engine.
+    pub failures: u32,
     /// How often an engine died while nothing but this ran on it.
     pub deaths_alone: u32,
     /// Whether it must run with nothing beside it.
@@ -40,6 +42,7 @@ impl Work {
             queued_at,
             place,
             attempts: 0,
+            failures: 0,
             deaths_alone: 0,
             alone: false,
         }
@@ -55,7 +58,7 @@ impl Work {
 }
 
 /// Order of submission, then order within the interview; the narrative last.
-type Key = (Life, usize);
+pub type Key = (Life, usize);
 
 /// A line of waiting work.
 #[derive(Default)]
@@ -67,8 +70,8 @@ impl Queue {
         self.0.insert(work.key(), work);
     }
 
-    pub fn first(&self) -> Option<&Work> {
-        self.0.first_key_value().map(|(_, work)| work)
+    pub fn first(&self) -> Option<(&Key, &Work)> {
+        self.0.first_key_value()
     }
 
     pub fn pop(&mut self) -> Option<Work> {
@@ -79,26 +82,29 @@ impl Queue {
         self.0.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Forgets everything of a life.
     pub fn remove(&mut self, life: &Life) {
-        self.0.retain(|(of, _), _| of != life);
+        self.0.extract_if(keys_of(life), |_, _| true).for_each(drop);
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Work> {
-        self.0.values()
+    /// What waits of a life.
+    pub fn of(&self, life: &Life) -> impl Iterator<Item = &Work> {
+        self.0.range(keys_of(life)).map(|(_, work)| work)
     }
 
     /// Interviews that have work here.
     pub fn lives(&self) -> usize {
-        self.0.keys().map(|(life, _)| life).collect::<HashSet<_>>().len()
+        let mut lives: Vec<_> = self.0.keys().map(|(life, _)| life).collect();
+        lives.dedup(); // they are in order
+        lives.len()
     }
 
     /// When the work that waits longest came.
     pub fn oldest(&self) -> Option<Instant> {
         self.0.values().map(|work| work.queued_at).min()
     }
+}
+
+fn keys_of(life: &Life) -> RangeInclusive<Key> {
+    (life.clone(), 0)..=(life.clone(), usize::MAX)
 }

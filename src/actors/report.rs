@@ -1,6 +1,7 @@
 //! ReportActor: records every outcome, notices when an interview is whole, has the narrative written, folds and stores the report.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
@@ -34,7 +35,8 @@ pub struct ReportActor {
     counters: Arc<Counters>,
     clock: Clock,
     making: Option<Arc<Making>>,
-    open: HashMap<Life, Open>,
+    /// In the order of submission.
+    open: BTreeMap<Life, Open>,
     /// Writes to the store that are on their way.
     writing: usize,
     until_settled: Vec<oneshot::Sender<()>>,
@@ -75,8 +77,17 @@ impl Open {
 
     /// All outcomes, if the interview is whole.
     fn whole(&self) -> Option<Vec<Outcome>> {
-        self.due_since?;
-        self.outcomes.iter().cloned().collect()
+        let whole = self.due_since.is_some() && self.outcomes.iter().all(Option::is_some);
+        whole.then(|| self.outcomes.iter().flatten().cloned().collect())
+    }
+
+    /// Takes the interview as it is now; what was known stays known.
+    fn grow(&mut self, interview: Arc<Interview>, due_since: Option<Timestamp>) {
+        if interview.answers().len() >= self.outcomes.len() {
+            self.outcomes.resize(interview.answers().len(), None);
+            self.interview = interview;
+        }
+        self.due_since = self.due_since.or(due_since);
     }
 }
 
@@ -95,7 +106,7 @@ impl ReportActor {
             counters,
             clock,
             making: None,
-            open: HashMap::new(),
+            open: BTreeMap::new(),
             writing: 0,
             until_settled: Vec::new(),
         }
@@ -104,9 +115,10 @@ impl ReportActor {
     /// Has the narrative written if the interview is whole.
     fn check(&mut self, life: &Life, context: &mut Context<Self>) {
         let Some(open) = self.open.get_mut(life) else { return };
-        let (Phase::Collecting, Some(outcomes)) = (&open.phase, open.whole()) else {
+        if !matches!(open.phase, Phase::Collecting) {
             return;
-        };
+        }
+        let Some(outcomes) = open.whole() else { return };
         self.watchers.tell(open.event(EventKind::ReportStarted));
         if outcomes.iter().any(|outcome| outcome.verdict.score().is_some()) {
             open.phase = Phase::Narrating;
@@ -201,7 +213,8 @@ impl ReportActor {
 
     /// The outcome that an answer has in the store.
     fn stored(&self, life: &Life, answer_id: &AnswerId) -> Option<Outcome> {
-        let view = self.store.view(&life.interview_id).ok().flatten()?;
+        let view = self.store.view(&life.interview_id).ok().flatten();
+        let view = view.filter(|view| view.record.generation == life.generation)?;
         let index = view
             .record
             .interview
@@ -224,7 +237,7 @@ impl ReportActor {
             Ok(Recorded::Stored) => outcome,
             Ok(Recorded::AlreadyThere) => match self.stored(life, answer_id) {
                 Some(first) => first,
-                None => return, // deleted meanwhile
+                None => return, // deleted or retried meanwhile
             },
             Ok(Recorded::Stale) => {
                 tracing::debug!(
@@ -298,17 +311,26 @@ impl Handler<OpenReport> for ReportActor {
 
     fn handle(&mut self, asked: OpenReport, context: &mut Self::Context) {
         let life = asked.case.life.clone();
-        let mut outcomes = asked.outcomes;
-        outcomes.resize(asked.interview.answers().len(), None);
-        let open = Open {
-            case: asked.case,
-            interview: asked.interview,
-            outcomes,
-            due_since: asked.due_since,
-            phase: Phase::Collecting,
-            done: asked.done,
-        };
-        self.open.insert(life.clone(), open);
+        match self.open.entry(life.clone()) {
+            // Opened before: nothing is begun a second time.
+            Entry::Occupied(mut open) => {
+                let open = open.get_mut();
+                open.done = asked.done;
+                open.grow(asked.interview, asked.due_since);
+            }
+            Entry::Vacant(place) => {
+                let mut outcomes = asked.outcomes;
+                outcomes.resize(asked.interview.answers().len(), None);
+                place.insert(Open {
+                    case: asked.case,
+                    interview: asked.interview,
+                    outcomes,
+                    due_since: asked.due_since,
+                    phase: Phase::Collecting,
+                    done: asked.done,
+                });
+            }
+        }
         self.check(&life, context);
     }
 }
@@ -318,9 +340,7 @@ impl Handler<Extend> for ReportActor {
 
     fn handle(&mut self, more: Extend, context: &mut Self::Context) {
         if let Some(open) = self.open.get_mut(&more.life) {
-            open.outcomes.resize(more.interview.answers().len(), None);
-            open.interview = more.interview;
-            open.due_since = open.due_since.or(more.due_since);
+            open.grow(more.interview, more.due_since);
         }
         self.check(&more.life, context);
     }
@@ -348,7 +368,8 @@ impl Handler<NarrativeWritten> for ReportActor {
     type Result = ();
 
     fn handle(&mut self, written: NarrativeWritten, context: &mut Self::Context) {
-        if let Some(open) = self.open.get_mut(&written.life) {
+        let open = self.open.get_mut(&written.life);
+        if let Some(open) = open.filter(|open| matches!(open.phase, Phase::Narrating)) {
             open.phase = Phase::Folding(written.narrative);
             self.fold(&written.life, context);
         }

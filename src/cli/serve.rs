@@ -42,7 +42,9 @@ pub fn run(global: &Global, args: &Serve) -> Result<(), Failure> {
         let message = Failure::chain("", &error);
         match error {
             StartError::Rubric(_) => Failure::configuration(message),
-            StartError::Store(_) | StartError::Socket(_) | StartError::Signals(_) => Failure::failed(message),
+            StartError::Store(_) | StartError::Socket(_) | StartError::Signals(_) | StartError::BrokeDown => {
+                Failure::failed(message)
+            }
         }
     })
 }

@@ -48,6 +48,7 @@ impl Daemon {
         self.pool.do_send(Adopt {
             setup: Arc::clone(&loaded.setup),
             actors: planned(&loaded.plan),
+            attempts_max: self.settings().config.scoring.max_attempts,
         });
         *self.condition_mut() = Condition {
             loaded: Some(loaded),

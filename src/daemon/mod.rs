@@ -15,7 +15,7 @@ mod status;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::Addr;
@@ -56,6 +56,8 @@ pub struct Daemon {
     /// One at a time looks for models.
     loading: tokio::sync::Mutex<()>,
     draining: AtomicBool,
+    /// Why unfinished interviews could not be taken up at the start.
+    not_recovered: OnceLock<String>,
     stop: watch::Sender<Option<Duration>>,
 }
 

@@ -1,7 +1,7 @@
 //! The daemon's life from start to stop.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, AsyncContext, Context, System};
@@ -16,7 +16,7 @@ use crate::actors::engine_thread::{self, Gauge};
 use crate::actors::gpu::GpuActor;
 use crate::actors::interview::Doors;
 use crate::actors::message::Settle;
-use crate::actors::pool::{Drain, EngineDoors, GpuPool, Outlets, StartEngine};
+use crate::actors::pool::{BackOff, Drain, EngineDoors, GpuPool, Outlets, Release, StartEngine};
 use crate::actors::report::{ReportActor, Watchers};
 use crate::actors::room::Room;
 use crate::config::{Config, Loaded, Source};
@@ -38,7 +38,7 @@ pub struct Start {
     pub ready: Ready,
 }
 
-/// Why there is no daemon.
+/// Why there is no daemon, or not any more.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A mistake in what the operator wrote.
@@ -50,19 +50,27 @@ pub enum StartError {
     Socket(#[from] SocketError),
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
+    #[error("a part that nothing works without has panicked; what was accepted goes on at the next start")]
+    BrokeDown,
 }
 
 /// How long writes to the store and replies may take once everything else has stopped.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 /// How long pending requests may go on then; what waits for a report waits in vain. Shorter than [`LAST_WRITES`], so that all are told.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
+/// How often it is looked whether the parts that everything needs are there.
+const PRESENCE_CHECK: Duration = Duration::from_secs(1);
 /// Open interviews are looked through at least so often for ones that nobody finishes.
 const EXPIRY_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 /// Runs until a signal or `shutdown`. Everything that was accepted and is not done goes on at the next start.
 pub fn run(start: Start) -> Result<(), StartError> {
     let settings = Settings::new(start.loaded.config)?;
-    System::new().block_on(live(settings, start.source, start.ready))
+    let system = System::new();
+    let ended = system.block_on(live(settings, start.source, start.ready));
+    // Dropping it would wait for every thread that still blocks: one that hashes a model, or waits for an engine to be loaded.
+    std::mem::forget(system);
+    ended
 }
 
 fn now() -> Timestamp {
@@ -92,13 +100,18 @@ async fn live(settings: Settings, source: Source, ready: Ready) -> Result<(), St
     tokio::spawn(async move { finder.find_model().await });
     let keeper = Arc::clone(&daemon);
     tokio::spawn(async move { keeper.finish_forgotten().await });
-    let drain = until_stopped(&daemon, signals, stopping).await;
-    daemon.wind_down(drain).await;
+    let ended = tokio::select! {
+        drain = until_stopped(&daemon, signals, stopping) => {
+            daemon.wind_down(drain).await;
+            Ok(())
+        }
+        () = daemon.broke_down() => Err(StartError::BrokeDown),
+    };
     drop(close);
     let _ = tokio::time::timeout(LAST_WRITES, server).await; // clients that do not read are not waited for
     daemon.store.shut_down().await;
     tracing::info!("stopped");
-    Ok(())
+    ended
 }
 
 fn socket_options(config: &Config) -> Options {
@@ -155,11 +168,10 @@ fn build(
         scored: reports.clone().recipient(),
         narrative: reports.clone().recipient(),
     };
-    let attempts = settings.config.scoring.max_attempts;
     let pool = pool_context.run(GpuPool::new(
         start_engine(Arc::clone(&counters), started),
         outlets,
-        attempts,
+        BackOff::default(),
         started,
     ));
     let doors = Doors {
@@ -167,7 +179,8 @@ fn build(
         extend_report: reports.clone().recipient(),
         gated: reports.clone().recipient(),
         scorer: pool.clone().recipient(),
-        abandon: [pool.clone().recipient(), reports.clone().recipient()],
+        abandon_report: reports.clone().recipient(),
+        abandon_work: pool.clone().recipient(),
     };
     let arbiter = System::current().arbiter().clone();
     Arc::new(Daemon {
@@ -187,6 +200,7 @@ fn build(
         condition: std::sync::Mutex::new(Condition::default()),
         loading: tokio::sync::Mutex::default(),
         draining: AtomicBool::new(false),
+        not_recovered: OnceLock::new(),
         stop,
     })
 }
@@ -265,10 +279,18 @@ impl Daemon {
                     self.engage(record, places);
                 }
             }
-            Err(error) => tracing::error!(
-                error = with_causes(&error),
-                "unfinished interviews cannot be read from the store"
-            ),
+            Err(error) => {
+                let reason = format!("unfinished interviews do not go on: {}", with_causes(&error));
+                tracing::error!(reason);
+                self.not_recovered.get_or_init(|| reason);
+            }
+        }
+    }
+
+    /// Returns once an actor that is needed for everything has died, as it does if it panics. Starting again is the way back.
+    async fn broke_down(&self) {
+        while self.pool.connected() && self.reports.connected() {
+            tokio::time::sleep(PRESENCE_CHECK).await;
         }
     }
 
@@ -305,6 +327,8 @@ impl Daemon {
         if tokio::time::timeout(drain, self.pool.send(Drain)).await.is_err() {
             tracing::warn!("answers were still running; they are run again at the next start");
         }
+        // Engines stop before what they run on is taken away from them.
+        let _ = tokio::time::timeout(LAST_WRITES, self.pool.send(Release)).await;
         let _ = tokio::time::timeout(LAST_WRITES, self.reports.send(Settle)).await;
     }
 }

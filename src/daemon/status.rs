@@ -64,7 +64,8 @@ impl Daemon {
             .broken()
             .map(|reason| format!("the store takes no more writes: {reason}"));
         let condition = self.condition();
-        if let Some(reason) = broken.or(condition.problem) {
+        let not_recovered = self.not_recovered.get().cloned();
+        if let Some(reason) = broken.or(condition.problem).or(not_recovered) {
             return (DaemonState::Degraded, Some(reason));
         }
         if pool.actors.iter().any(|actor| actor.state == SeatState::Ready) {

@@ -1,0 +1,306 @@
+//! The planned engines and what each of them runs: who may have work, who has to go and who may come. Knows no actor.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::engine_thread::{ModelFactory, Planned};
+use super::message::{Life, Task};
+use super::queue::Work;
+use crate::engine::Options;
+use crate::engine::job::JobId;
+use crate::scoring::{NARRATIVE_BANK, SCORING_BANK, Scorer};
+
+/// What engines are made of; a new one for every model that is loaded.
+pub struct Setup {
+    pub scorer: Arc<Scorer>,
+    pub factory: Arc<dyn ModelFactory>,
+    pub options: Options,
+    /// SHA-256 (hex) of the model's model.json.
+    pub model_hash: String,
+}
+
+/// All engines of a pool.
+#[derive(Default)]
+pub(super) struct Seats {
+    planned: Vec<Seat>,
+    /// Engines that end what they have and then stop.
+    leaving: Vec<Member>,
+    last_id: usize,
+}
+
+/// A planned engine, whether it lives or not.
+pub(super) struct Seat {
+    pub plan: Planned,
+    pub member: Option<Member>,
+    pub restarts: u64,
+    pub last_error: Option<String>,
+    /// Deaths since the last work that ended.
+    deaths: u32,
+    /// The engine that died here, until its successor may start.
+    mourned: Option<usize>,
+}
+
+/// An engine.
+pub(super) struct Member {
+    pub id: usize,
+    pub ready: bool,
+    /// Scoring slots that it has.
+    pub slots: usize,
+    pub running: HashMap<JobId, Work>,
+    setup: Arc<Setup>,
+    resizing: bool,
+    retiring: bool,
+}
+
+/// What is to be done to bring the engines into line with the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    Retire { id: usize },
+    Resize { id: usize, slots: usize },
+    Start { id: usize, plan: Planned },
+}
+
+/// An engine that is gone, and what it leaves behind.
+pub(super) struct Death {
+    pub running: Vec<Work>,
+    /// How often it has died in a row at its place; `None` if nobody shall follow it.
+    pub in_a_row: Option<u32>,
+}
+
+/// The bank of slots that a task needs.
+pub(super) fn bank_of(task: &Task) -> usize {
+    match task {
+        Task::Answer { .. } => SCORING_BANK,
+        Task::Narrative { .. } => NARRATIVE_BANK,
+    }
+}
+
+impl Member {
+    fn busy(&self, bank: usize) -> usize {
+        self.running.values().filter(|work| bank_of(&work.task) == bank).count()
+    }
+
+    /// Whether it may have such work now. `wanted_slots`: what the plan gives it; while that differs, no answer is begun.
+    fn takes(&self, bank: usize, alone: bool, wanted_slots: usize) -> bool {
+        let free = match bank {
+            SCORING_BANK => !self.resizing && self.slots == wanted_slots && self.busy(bank) < self.slots,
+            _ => self.busy(bank) == 0,
+        };
+        let quiet = !self.running.values().any(|work| work.alone) && (!alone || self.running.is_empty());
+        self.ready && free && quiet
+    }
+}
+
+impl Seats {
+    pub fn planned(&self) -> &[Seat] {
+        &self.planned
+    }
+
+    pub fn leaving(&self) -> &[Member] {
+        &self.leaving
+    }
+
+    fn members(&self) -> impl Iterator<Item = &Member> {
+        let seated = self.planned.iter().filter_map(|seat| seat.member.as_ref());
+        seated.chain(&self.leaving)
+    }
+
+    fn members_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        let seated = self.planned.iter_mut().filter_map(|seat| seat.member.as_mut());
+        seated.chain(&mut self.leaving)
+    }
+
+    pub fn running(&self) -> impl Iterator<Item = &Work> {
+        self.members().flat_map(|member| member.running.values())
+    }
+
+    /// Takes a new plan. Engines stay where the device is the same; whether they may is seen in [`Self::steps`].
+    pub fn adopt(&mut self, plans: Vec<Planned>) {
+        let mut old = std::mem::take(&mut self.planned);
+        let seat = |plan: Planned| {
+            let kept = old.iter().position(|seat| seat.plan.device == plan.device);
+            let (member, restarts) = match kept.map(|index| old.remove(index)) {
+                Some(seat) => (seat.member, seat.restarts),
+                None => (None, 0),
+            };
+            Seat {
+                plan,
+                member,
+                restarts,
+                last_error: None,
+                deaths: 0,
+                mourned: None,
+            }
+        };
+        self.planned = plans.into_iter().map(seat).collect();
+        self.leaving.extend(old.into_iter().filter_map(|seat| seat.member));
+    }
+
+    /// Everybody leaves, and nobody follows.
+    pub fn dismiss(&mut self) {
+        let seats = std::mem::take(&mut self.planned);
+        self.leaving.extend(seats.into_iter().filter_map(|seat| seat.member));
+    }
+
+    /// What can be done now towards the plan. It counts as begun; `may_start`: whether engines may start.
+    pub fn steps(&mut self, setup: &Arc<Setup>, may_start: bool) -> Vec<Step> {
+        for seat in &mut self.planned {
+            let outdated = |member: &mut Member| !Arc::ptr_eq(&member.setup, setup);
+            self.leaving.extend(seat.member.take_if(outdated));
+        }
+        let mut steps = self.retirements(|member| member.running.is_empty());
+        // Memory that is not free yet must not be counted on: first who leaves or shrinks, then who grows or comes.
+        steps.extend(self.resizes(|now, wanted| wanted < now));
+        let settled = |seat: &Seat| {
+            let member = seat.member.as_ref();
+            member.is_none_or(|member| !member.resizing && member.slots <= seat.plan.slots)
+        };
+        if self.leaving.is_empty() && self.planned.iter().all(settled) {
+            steps.extend(self.resizes(|now, wanted| wanted > now));
+            if may_start {
+                steps.extend(self.starts(setup));
+            }
+        }
+        steps
+    }
+
+    /// Tells those who leave, and of whom `may` holds, to go.
+    pub fn retirements(&mut self, may: impl Fn(&Member) -> bool) -> Vec<Step> {
+        let going = self.leaving.iter_mut().filter(|member| !member.retiring && may(member));
+        going
+            .map(|member| {
+                member.retiring = true;
+                Step::Retire { id: member.id }
+            })
+            .collect()
+    }
+
+    fn resizes(&mut self, due: impl Fn(usize, usize) -> bool) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for seat in &mut self.planned {
+            if let Some(member) = &mut seat.member
+                && member.ready
+                && !member.resizing
+                && due(member.slots, seat.plan.slots)
+                && member.busy(SCORING_BANK) == 0
+            {
+                (member.resizing, member.slots) = (true, seat.plan.slots);
+                steps.push(Step::Resize {
+                    id: member.id,
+                    slots: member.slots,
+                });
+            }
+        }
+        steps
+    }
+
+    fn starts(&mut self, setup: &Arc<Setup>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let vacant = |seat: &&mut Seat| seat.member.is_none() && seat.mourned.is_none();
+        for seat in self.planned.iter_mut().filter(vacant) {
+            self.last_id += 1;
+            seat.member = Some(Member {
+                id: self.last_id,
+                ready: false,
+                slots: seat.plan.slots,
+                running: HashMap::new(),
+                setup: Arc::clone(setup),
+                resizing: false,
+                retiring: false,
+            });
+            steps.push(Step::Start {
+                id: self.last_id,
+                plan: seat.plan.clone(),
+            });
+        }
+        steps
+    }
+
+    /// The engine has loaded its model.
+    pub fn up(&mut self, id: usize) {
+        let member = self.members_mut().find(|member| member.id == id);
+        member.into_iter().for_each(|member| member.ready = true);
+    }
+
+    /// The engine has as many slots as it was told to have.
+    pub fn resized(&mut self, id: usize) {
+        let member = self.members_mut().find(|member| member.id == id);
+        member.into_iter().for_each(|member| member.resizing = false);
+    }
+
+    /// The engine has stopped, as it was told to. What it still ran is nobody's.
+    pub fn left(&mut self, id: usize) {
+        self.leaving.retain(|member| member.id != id);
+    }
+
+    /// The engine has died; `None` if there is no such engine.
+    pub fn died(&mut self, id: usize, reason: &str) -> Option<Death> {
+        let (member, in_a_row) = match self.leaving.iter().position(|member| member.id == id) {
+            Some(index) => (self.leaving.remove(index), None),
+            None => {
+                let is_it = |member: &mut Member| member.id == id;
+                let mut seats = self.planned.iter_mut();
+                let (member, seat) = seats.find_map(|seat| Some((seat.member.take_if(is_it)?, seat)))?;
+                seat.deaths += 1;
+                seat.restarts += 1;
+                seat.last_error = Some(reason.to_owned());
+                seat.mourned = Some(id);
+                (member, Some(seat.deaths))
+            }
+        };
+        Some(Death {
+            running: member.running.into_values().collect(),
+            in_a_row,
+        })
+    }
+
+    /// The engine that died may be followed by another now.
+    pub fn mourned(&mut self, id: usize) {
+        let seats = self.planned.iter_mut().filter(|seat| seat.mourned == Some(id));
+        seats.for_each(|seat| seat.mourned = None);
+    }
+
+    /// Of the engines that may have such work now, the one that has least to do.
+    pub fn least_busy(&mut self, bank: usize, alone: bool) -> Option<&mut Member> {
+        let free = self.planned.iter_mut().filter_map(|seat| {
+            let wanted_slots = seat.plan.slots;
+            seat.member
+                .as_mut()
+                .filter(|member| member.takes(bank, alone, wanted_slots))
+        });
+        free.min_by_key(|member| (member.running.len(), member.id))
+    }
+
+    /// Takes out a job that has ended, with the hash of the model that it ran on; `None` if nobody waits for it any more.
+    pub fn take(&mut self, job: JobId) -> Option<(Work, String)> {
+        for seat in &mut self.planned {
+            if seat
+                .member
+                .as_ref()
+                .is_some_and(|member| member.running.contains_key(&job))
+            {
+                seat.deaths = 0;
+            }
+        }
+        self.members_mut().find_map(|member| {
+            let work = member.running.remove(&job)?;
+            Some((work, member.setup.model_hash.clone()))
+        })
+    }
+
+    /// Takes out all that runs for a life. Gives the engines and their jobs.
+    pub fn forget(&mut self, life: &Life) -> Vec<(usize, JobId)> {
+        let mut forgotten = Vec::new();
+        for member in self.members_mut() {
+            let id = member.id;
+            let mine = member.running.extract_if(|_, work| work.case.life == *life);
+            forgotten.extend(mine.map(|(job, _)| (id, job)));
+        }
+        forgotten
+    }
+
+    /// Whether nothing runs.
+    pub fn is_idle(&self) -> bool {
+        self.running().next().is_none()
+    }
+}

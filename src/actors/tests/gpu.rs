@@ -1,0 +1,276 @@
+//! A GpuActor with its engine thread, a simulated model and the real prompts and grammars.
+
+use actix::Addr;
+
+use super::models::Models;
+use super::*;
+use crate::actors::engine_thread::{Gauge, Plan};
+use crate::actors::gpu::{Forget, GpuActor, Pool as Doors, Retire, SetSlots};
+use crate::domain::rubric::Rubric;
+use crate::engine::Phase;
+use crate::engine::job::{Disposition, JobId};
+use crate::engine::simulated::{Fault, Script, When};
+use crate::telemetry::Counters;
+
+struct World {
+    actor: Addr<GpuActor>,
+    models: Arc<Models>,
+    gauge: Arc<Gauge>,
+    up: Mail<EngineUp>,
+    down: Mail<EngineDown>,
+    ended: Mail<Ended>,
+}
+
+impl World {
+    /// An engine with so many slots.
+    fn new(slots: usize, models: Models) -> Self {
+        let models = Arc::new(models);
+        let gauge = Arc::new(Gauge::default());
+        let plan = Plan {
+            id: 4,
+            planned: planned("cpu", slots),
+            factory: Arc::clone(&models) as Arc<dyn ModelFactory>,
+            options: Options { chunk_tokens: 256 },
+            gauge: Arc::clone(&gauge),
+            counters: Arc::new(Counters::default()),
+            epoch: Instant::now(),
+        };
+        let ((to_up, up), (to_down, down), (to_ended, ended)) = (mailbox(), mailbox(), mailbox());
+        let doors = Doors {
+            up: to_up,
+            down: to_down,
+            ended: to_ended,
+        };
+        Self {
+            actor: GpuActor::new(4, scorer(), doors, plan).start(),
+            models,
+            gauge,
+            up,
+            down,
+            ended,
+        }
+    }
+
+    fn score(&self, job: u64) {
+        self.assign(job, Task::Answer { index: 0 }, rubric());
+    }
+
+    fn assign(&self, job: u64, task: Task, rubric: Arc<Rubric>) {
+        let text = format!("{TEXT} {job}");
+        let case = case(life(1));
+        self.actor.do_send(Assign {
+            job: JobId(job),
+            case: Arc::new(Case {
+                rubric,
+                life: case.life.clone(),
+                rubric_provenance: case.rubric_provenance.clone(),
+                submitted_at: case.submitted_at,
+            }),
+            interview: interview(1, &[&text]),
+            task,
+            alone: false,
+        });
+    }
+
+    async fn until_ended(&self, jobs: usize) {
+        until("the jobs end", || self.ended.borrow().len() == jobs).await;
+    }
+
+    async fn until_runs(&self, job: u64) {
+        let runs = || self.gauge.read().slots.iter().any(|slot| slot.job == Some(JobId(job)));
+        until("the job has a slot", runs).await;
+    }
+
+    async fn until_down(&self) -> String {
+        until("the engine is down", || !self.down.borrow().is_empty()).await;
+        assert_eq!(self.down.borrow()[0].actor, 4);
+        self.down.borrow()[0].reason.clone()
+    }
+
+    /// The jobs that have ended, in the order of their numbers.
+    fn jobs(&self) -> Vec<u64> {
+        let mut jobs: Vec<_> = self.ended.borrow().iter().map(|ended| ended.job.0).collect();
+        jobs.sort();
+        jobs
+    }
+}
+
+/// Slow enough to be caught at work.
+fn slow() -> Models {
+    Models {
+        delay: Duration::from_millis(20),
+        ..Models::default()
+    }
+}
+
+fn scripted(when: When, fault: Fault) -> Models {
+    Models {
+        script: Script::default().with(when, fault),
+        ..Models::default()
+    }
+}
+
+#[actix::test]
+async fn answers_are_scored_and_narratives_written_side_by_side() {
+    let world = World::new(2, Models::default());
+    let asked_at = Instant::now();
+    world.score(1);
+    world.score(2);
+    let outcomes = Arc::new(vec![scored("구체적인 답변입니다.")]);
+    world.assign(3, Task::Narrative { outcomes }, rubric());
+    world.until_ended(3).await;
+    assert_eq!((world.up.borrow().len(), world.up.borrow()[0].actor), (1, 4));
+    for ended in world.ended.borrow().iter() {
+        let moments = &ended.moments;
+        let (admitted, prefilled) = (moments.admitted_at.unwrap(), moments.prefilled_at.unwrap());
+        assert!(asked_at <= admitted && admitted <= prefilled && prefilled <= moments.ended_at);
+        match ended.result.as_ref().unwrap() {
+            Written::Answer {
+                criteria,
+                feedback,
+                judged_code_points,
+                tokens_in,
+                tokens_out,
+            } => {
+                assert!(ended.job.0 < 3 && *tokens_in > 100 && *tokens_out > 10);
+                assert_eq!((criteria.len(), *judged_code_points), (3, None));
+                assert!(!feedback.contains('\u{fffd}'));
+            }
+            Written::Narrative { narrative, .. } => {
+                assert_eq!(ended.job.0, 3);
+                assert!(narrative.competencies.contains_key("communication"));
+            }
+        }
+    }
+}
+
+#[actix::test]
+async fn a_panic_in_the_model_is_the_end_of_the_engine_and_of_nothing_else() {
+    let world = World::new(2, scripted(When::Call(4), Fault::Panic));
+    world.score(1);
+    world.score(2);
+    assert_eq!(world.until_down().await, "the engine panicked: scripted at call 4");
+    assert_eq!(world.models.living(), 0, "its memory is free by now");
+    assert!(world.gauge.read().slots.is_empty());
+    settle().await;
+    assert!(!world.actor.connected());
+    assert!(world.jobs().is_empty());
+}
+
+#[actix::test]
+async fn a_model_that_cannot_be_made_is_the_reason_of_the_engines_death() {
+    let models = Models {
+        fault: Some("model.onnx is missing; export it again"),
+        ..Models::default()
+    };
+    let world = World::new(1, models);
+    world.score(1);
+    assert_eq!(world.until_down().await, "model.onnx is missing; export it again");
+    settle().await;
+    assert_eq!((world.up.borrow().len(), world.actor.connected()), (0, false));
+}
+
+#[actix::test]
+async fn a_run_that_failed_ends_its_job_and_leaves_the_engine_alive() {
+    let world = World::new(1, scripted(When::Call(2), Fault::OutOfMemory));
+    world.score(1);
+    world.until_ended(1).await;
+    let undone = world.ended.borrow()[0].result.clone().unwrap_err();
+    assert_eq!(undone.disposition, Disposition::Retry);
+    assert!(undone.reason.contains("out of memory"), "{}", undone.reason);
+    world.score(2);
+    world.until_ended(2).await;
+    assert!(world.ended.borrow()[1].result.is_ok());
+}
+
+#[actix::test]
+async fn an_answer_without_a_prompt_ends_before_it_reaches_the_engine() {
+    let world = World::new(1, Models::default());
+    let other = DEFAULT.replacen("intro           =", "greeting        =", 1);
+    world.assign(1, Task::Answer { index: 0 }, Arc::new(Rubric::parse(&other).unwrap()));
+    world.assign(2, Task::Answer { index: 9 }, rubric());
+    world.until_ended(2).await;
+    for ended in world.ended.borrow().iter() {
+        let undone = ended.result.clone().unwrap_err();
+        assert_eq!(
+            (undone.disposition, ended.moments.admitted_at),
+            (Disposition::Fail, None)
+        );
+    }
+    assert_eq!(world.models.script.calls(), 0);
+}
+
+#[actix::test]
+async fn what_is_forgotten_while_its_prompt_is_made_never_runs() {
+    let world = World::new(1, Models::default());
+    world.score(1);
+    world.actor.do_send(Forget(JobId(1)));
+    world.score(2);
+    world.until_ended(1).await;
+    world.score(3);
+    world.until_ended(2).await;
+    assert_eq!(world.jobs(), [2, 3]);
+}
+
+#[actix::test]
+async fn what_is_forgotten_while_it_runs_frees_its_slot_and_is_not_heard_of_again() {
+    let world = World::new(1, slow());
+    world.score(1);
+    world.until_runs(1).await;
+    world.score(2);
+    world.actor.do_send(Forget(JobId(1)));
+    world.until_runs(2).await;
+    world.until_ended(1).await;
+    assert_eq!(world.jobs(), [2]);
+    // One that has ended, or that there never was, is no trouble.
+    world.actor.do_send(Forget(JobId(2)));
+    world.actor.do_send(Forget(JobId(9)));
+    settle().await;
+    assert!(world.actor.connected());
+}
+
+#[actix::test]
+async fn who_retires_has_given_its_memory_back_when_it_answers() {
+    let world = World::new(1, slow());
+    world.score(1);
+    world.until_runs(1).await;
+    assert_eq!(world.models.living(), 1);
+    world.actor.send(Retire).await.unwrap();
+    assert_eq!(world.models.living(), 0);
+    settle().await;
+    assert!(!world.actor.connected());
+    assert_eq!((world.jobs(), world.down.borrow().len()), (vec![], 0));
+}
+
+#[actix::test]
+async fn one_that_retires_while_it_loads_is_gone_as_well() {
+    let world = World::new(1, Models::default());
+    world.actor.send(Retire).await.unwrap();
+    assert_eq!((world.models.made(), world.models.living()), (1, 0));
+}
+
+#[actix::test]
+async fn slots_change_and_the_answer_says_when() {
+    let world = World::new(1, slow());
+    assert!(world.actor.send(SetSlots(3)).await.unwrap());
+    (1..=3).for_each(|job| world.score(job));
+    let busy = || {
+        let reading = world.gauge.read();
+        let busy = reading.slots.iter().filter(|slot| slot.phase != Phase::Idle);
+        busy.count() == 3
+    };
+    until("all three run", busy).await;
+    world.actor.send(Retire).await.unwrap();
+}
+
+#[actix::test]
+async fn slots_that_cannot_be_had_are_the_end_of_the_engine() {
+    let world = World::new(1, scripted(When::Call(1), Fault::OutOfMemory));
+    assert!(!world.actor.send(SetSlots(3)).await.unwrap());
+    let reason = world.until_down().await;
+    assert!(
+        reason.starts_with("the slots could not be resized: out of memory"),
+        "{reason}"
+    );
+    assert!(!matches!(world.actor.send(SetSlots(3)).await, Ok(true)));
+}
