@@ -39,7 +39,14 @@ type Subscriber = Box<dyn tracing::Subscriber + Send + Sync>;
 pub fn init(format: LogFormat, level: &str, color: bool) -> Result<(), TelemetryError> {
     subscriber(format, level, color, std::io::stderr)?
         .try_init()
-        .map_err(TelemetryError::AlreadyStarted)
+        .map_err(TelemetryError::AlreadyStarted)?;
+    // The place of a panic and not its words, which may quote a candidate.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        tracing::error!(place, thread, "a panic");
+    }));
+    Ok(())
 }
 
 fn subscriber<W>(format: LogFormat, level: &str, color: bool, writer: W) -> Result<Subscriber, TelemetryError>

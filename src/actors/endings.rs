@@ -1,10 +1,11 @@
 //! How work ended, as the reports are told: a verdict with its flags and times, or the narrative, or why there is neither.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix::Recipient;
 
-use super::message::{AnswerScored, Moments, NarrativeWritten, Task, Written};
+use super::message::{AnswerScored, Making, Moments, NarrativeWritten, Task, Written};
 use super::queue::Work;
 use crate::domain::gate;
 use crate::domain::outcome::{Flag, Outcome, Timing, Verdict};
@@ -18,12 +19,13 @@ pub struct Outlets {
 
 impl Outlets {
     /// The model wrote something.
-    pub(super) fn written(&self, work: Work, written: Written, moments: Moments, model_hash: String) {
+    pub(super) fn written(&self, work: Work, written: Written, moments: Moments, making: &Arc<Making>) {
         match (written, &work.task) {
             (Written::Narrative { narrative, .. }, Task::Narrative { .. }) => {
                 self.narrative.do_send(NarrativeWritten {
                     life: work.case.life.clone(),
                     narrative: Ok(narrative),
+                    making: Some(Arc::clone(making)),
                 });
             }
             (
@@ -43,7 +45,7 @@ impl Outlets {
                     flags: Vec::new(),
                     judged_code_points,
                     timing: timing(&work, Some(moments), tokens_in, tokens_out),
-                    model_hash: Some(model_hash),
+                    model_hash: Some(making.model.hash.clone()),
                 },
             ),
             _ => {
@@ -59,6 +61,7 @@ impl Outlets {
             Task::Narrative { .. } => self.narrative.do_send(NarrativeWritten {
                 life: work.case.life.clone(),
                 narrative: Err(reason),
+                making: None,
             }),
             Task::Answer { index } => self.answer_ended(
                 &work,

@@ -174,9 +174,10 @@ pub fn millis_since(epoch: Instant) -> u64 {
     u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The words of a panic.
+/// The words of a panic, if they are the program's own: words that were put together at run time may quote a candidate.
 pub(super) fn text_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("without a message")
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .unwrap_or("see the log for its place")
 }

@@ -207,6 +207,8 @@ pub struct WriteNarrative {
 pub struct NarrativeWritten {
     pub life: Life,
     pub narrative: Result<Narrative, String>,
+    /// What wrote it.
+    pub making: Option<Arc<Making>>,
 }
 
 /// ReportActor → InterviewActor: the report is stored; this life is over.

@@ -225,8 +225,8 @@ impl GpuPool {
 
     fn failed(&mut self, mut work: Work, undone: Undone, moments: Moments) {
         let interview = work.case.life.interview_id.as_str();
-        let (attempt, reason) = (work.attempts, &undone.reason);
-        tracing::warn!(interview, attempt, reason, "work was not done");
+        let (answer, attempt, reason) = (work.answer_id(), work.attempts, &undone.reason);
+        tracing::warn!(interview, answer, attempt, reason, "work was not done");
         work.failures += 1;
         if undone.disposition == Disposition::Retry && work.failures < self.attempts_max {
             // The last attempt is made without company, in case the company was the trouble.
@@ -353,11 +353,11 @@ impl Handler<Ended> for GpuPool {
     type Result = ();
 
     fn handle(&mut self, ended: Ended, context: &mut Self::Context) {
-        let Some((work, model_hash)) = self.seats.take(ended.job) else {
+        let Some((work, making)) = self.seats.take(ended.job) else {
             return; // nobody waits for it any more
         };
         match ended.result {
-            Ok(written) => self.outlets.written(work, written, ended.moments, model_hash),
+            Ok(written) => self.outlets.written(work, written, ended.moments, &making),
             Err(undone) => self.failed(work, undone, ended.moments),
         }
         self.went_on(context);

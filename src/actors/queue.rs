@@ -48,6 +48,14 @@ impl Work {
         }
     }
 
+    /// `None`: the narrative.
+    pub fn answer_id(&self) -> Option<&str> {
+        match self.task {
+            Task::Answer { index } => self.interview.answers().get(index).map(|answer| answer.id.as_str()),
+            Task::Narrative { .. } => None,
+        }
+    }
+
     fn key(&self) -> Key {
         let index = match self.task {
             Task::Answer { index } => index,

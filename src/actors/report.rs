@@ -49,6 +49,8 @@ struct Open {
     outcomes: Vec<Option<Outcome>>,
     due_since: Option<Timestamp>,
     phase: Phase,
+    /// What wrote the narrative.
+    making: Option<Arc<Making>>,
     done: Recipient<ReportReady>,
 }
 
@@ -120,7 +122,10 @@ impl ReportActor {
         }
         let Some(outcomes) = open.whole() else { return };
         self.watchers.tell(open.event(EventKind::ReportStarted));
-        if outcomes.iter().any(|outcome| outcome.verdict.score().is_some()) {
+        if outcomes
+            .iter()
+            .any(|outcome| matches!(outcome.verdict, Verdict::Scored { .. }))
+        {
             open.phase = Phase::Narrating;
             self.narrator.do_send(WriteNarrative {
                 case: Arc::clone(&open.case),
@@ -128,15 +133,17 @@ impl ReportActor {
                 outcomes: Arc::new(outcomes),
             });
         } else {
-            open.phase = Phase::Folding(Err("no answer has a score".to_owned()));
+            // Whoever was asked for strengths now could only invent them.
+            open.phase = Phase::Folding(Err("no answer was scored".to_owned()));
             self.fold(life, context);
         }
     }
 
     /// Folds and stores the report if there is all that it takes.
     fn fold(&mut self, life: &Life, context: &mut Context<Self>) {
-        let (Some(open), Some(making)) = (self.open.get_mut(life), self.making.clone()) else {
-            return;
+        let Some(open) = self.open.get_mut(life) else { return };
+        let Some(making) = open.making.clone().or_else(|| self.making.clone()) else {
+            return; // there is no model yet
         };
         let (Some(outcomes), Some(due_since)) = (open.whole(), open.due_since) else {
             return;
@@ -327,6 +334,7 @@ impl Handler<OpenReport> for ReportActor {
                     outcomes,
                     due_since: asked.due_since,
                     phase: Phase::Collecting,
+                    making: None,
                     done: asked.done,
                 });
             }
@@ -371,6 +379,7 @@ impl Handler<NarrativeWritten> for ReportActor {
         let open = self.open.get_mut(&written.life);
         if let Some(open) = open.filter(|open| matches!(open.phase, Phase::Narrating)) {
             open.phase = Phase::Folding(written.narrative);
+            open.making = written.making;
             self.fold(&written.life, context);
         }
     }

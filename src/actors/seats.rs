@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::engine_thread::{ModelFactory, Planned};
-use super::message::{Life, Task};
+use super::message::{Life, Making, Task};
 use super::queue::Work;
 use crate::engine::Options;
 use crate::engine::job::JobId;
@@ -15,8 +15,8 @@ pub struct Setup {
     pub scorer: Arc<Scorer>,
     pub factory: Arc<dyn ModelFactory>,
     pub options: Options,
-    /// SHA-256 (hex) of the model's model.json.
-    pub model_hash: String,
+    /// What the scores come from.
+    pub making: Arc<Making>,
 }
 
 /// All engines of a pool.
@@ -272,7 +272,7 @@ impl Seats {
     }
 
     /// Takes out a job that has ended, with the hash of the model that it ran on; `None` if nobody waits for it any more.
-    pub fn take(&mut self, job: JobId) -> Option<(Work, String)> {
+    pub fn take(&mut self, job: JobId) -> Option<(Work, Arc<Making>)> {
         for seat in &mut self.planned {
             if seat
                 .member
@@ -284,7 +284,7 @@ impl Seats {
         }
         self.members_mut().find_map(|member| {
             let work = member.running.remove(&job)?;
-            Some((work, member.setup.model_hash.clone()))
+            Some((work, Arc::clone(&member.setup.making)))
         })
     }
 

@@ -43,7 +43,7 @@ impl Daemon {
 
     fn adopt(&self, loaded: Loaded) {
         self.reports.do_send(Provide {
-            making: Arc::clone(&loaded.making),
+            making: Arc::clone(&loaded.setup.making),
         });
         self.pool.do_send(Adopt {
             setup: Arc::clone(&loaded.setup),
@@ -72,8 +72,13 @@ impl Daemon {
         let refuse = |text: String| Fault::new(Kind::InvalidParams, format!("nothing was changed: {text}"));
         let loaded = config::load(&self.source).map_err(|error| refuse(with_causes(&error)))?;
         let settings = Settings::new(loaded.config).map_err(|error| refuse(with_causes(&error)))?;
+        if let Some(loaded) = self.condition().loaded {
+            let checked = loaded.setup.scorer.check_rubric(&settings.rubric.rubric);
+            checked.map_err(|error| refuse(with_causes(&error)))?;
+        }
         let old = self.settings();
         let differences = config::differences(&old.config, &settings.config);
+        let from_start = config::differences(&self.started_with, &settings.config);
         let rubric_changed = old.rubric.hash != settings.rubric.hash;
         let heavy = differences
             .iter()
@@ -86,12 +91,14 @@ impl Daemon {
             let daemon = Arc::clone(self);
             tokio::spawn(async move { daemon.find_model().await });
         }
-        let (needs_restart, changed): (Vec<_>, Vec<_>) = differences.into_iter().partition(|d| d.needs_restart);
-        let keys = |list: Vec<config::Difference>| list.into_iter().map(|d| d.key.to_string()).collect();
         tracing::info!("the configuration was read again");
+        let keys = |list: Vec<config::Difference>, needs_restart: bool| {
+            let those = list.into_iter().filter(|d| d.needs_restart == needs_restart);
+            those.map(|d| d.key).collect()
+        };
         Ok(Reloaded {
-            changed: keys(changed),
-            needs_restart: keys(needs_restart),
+            changed: keys(differences, false),
+            needs_restart: keys(from_start, true),
         })
     }
 
@@ -123,12 +130,18 @@ impl Daemon {
         Ok(view)
     }
 
-    pub(super) async fn set_draining(&self, draining: bool) -> Accepting {
+    pub(super) async fn set_draining(&self, draining: bool) -> Result<Accepting, Fault> {
+        if self.stop.borrow().is_some() {
+            return Err(Fault::new(
+                Kind::Draining,
+                "the daemon is stopping; what was accepted goes on at the next start",
+            ));
+        }
         self.draining.store(draining, Ordering::Relaxed);
         tracing::info!(draining, "told whether to accept");
-        Accepting {
+        Ok(Accepting {
             state: self.state().await.0,
-        }
+        })
     }
 
     pub(super) async fn ask_to_stop(&self, timeout_s: Option<u64>) -> Accepting {

@@ -36,7 +36,6 @@ pub struct Loaded {
     pub detected: Arc<Detected>,
     pub plan: Plan,
     pub setup: Arc<Setup>,
-    pub making: Arc<Making>,
 }
 
 /// Beside a model's files, and only in tests: the model is not run, its outputs are made up from its inputs.
@@ -118,9 +117,8 @@ pub fn bring_up(settings: &Settings, ours: &dyn Fn(&Device) -> u64) -> Result<Lo
             options: Options {
                 chunk_tokens: CHUNK_TOKENS,
             },
-            model_hash: folder.hash.clone(),
+            making: Arc::new(making),
         }),
-        making: Arc::new(making),
         footprint,
         detected: Arc::new(detected),
         plan,

@@ -31,7 +31,7 @@ use self::rubrics::Rubrics;
 use crate::actors::pool::GpuPool;
 use crate::actors::report::{Clock, ReportActor};
 use crate::actors::room::Room;
-use crate::config::Source;
+use crate::config::{Config, Source};
 use crate::socket::hub::Hub;
 use crate::socket::listener::Connections;
 use crate::store::Store;
@@ -51,13 +51,15 @@ pub struct Daemon {
     clock: Clock,
     started: Instant,
     source: Source,
+    /// What keys that need a restart are still at.
+    started_with: Config,
     settings: Mutex<Arc<Settings>>,
     condition: Mutex<Condition>,
     /// One at a time looks for models.
     loading: tokio::sync::Mutex<()>,
     draining: AtomicBool,
-    /// Why unfinished interviews could not be taken up at the start.
-    not_recovered: OnceLock<String>,
+    /// What was wrong with the store when it was opened.
+    damage: OnceLock<String>,
     stop: watch::Sender<Option<Duration>>,
 }
 

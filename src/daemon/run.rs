@@ -88,6 +88,9 @@ async fn live(settings: Settings, source: Source, ready: Ready) -> Result<(), St
     let bound = bind(&options).await?;
     let (stop, stopping) = watch::channel(None);
     let daemon = build(settings, source, opened.store, &bound, stop);
+    if !opened.notes.is_empty() {
+        daemon.damage.get_or_init(|| opened.notes.join(" "));
+    }
     daemon.recover();
     let (close, closed) = oneshot::channel::<()>();
     let path = bound.path().to_owned();
@@ -196,11 +199,12 @@ fn build(
         clock: now,
         started,
         source,
+        started_with: settings.config.clone(),
         settings: std::sync::Mutex::new(Arc::new(settings)),
         condition: std::sync::Mutex::new(Condition::default()),
         loading: tokio::sync::Mutex::default(),
         draining: AtomicBool::new(false),
-        not_recovered: OnceLock::new(),
+        damage: OnceLock::new(),
         stop,
     })
 }
@@ -282,7 +286,7 @@ impl Daemon {
             Err(error) => {
                 let reason = format!("unfinished interviews do not go on: {}", with_causes(&error));
                 tracing::error!(reason);
-                self.not_recovered.get_or_init(|| reason);
+                self.damage.get_or_init(|| reason);
             }
         }
     }
@@ -324,6 +328,7 @@ impl Daemon {
     /// Gives running answers `drain` to end, and what has ended the time to be stored.
     async fn wind_down(&self, drain: Duration) {
         self.draining.store(true, Ordering::Relaxed);
+        self.stop.send_replace(Some(drain));
         if tokio::time::timeout(drain, self.pool.send(Drain)).await.is_err() {
             tracing::warn!("answers were still running; they are run again at the next start");
         }

@@ -18,7 +18,7 @@ impl Service for Arc<Daemon> {
         let daemon = Arc::clone(self);
         Box::pin(async move {
             match call {
-                Call::Hello => reply(&self.greeting(role)),
+                Call::Hello => reply(&self.greeting(role).await),
                 Call::Submit(draft) => carried_out(async move { daemon.submit(draft, Opening::Whole).await }).await,
                 Call::Open(draft) => carried_out(async move { daemon.submit(draft, Opening::StaysOpen).await }).await,
                 Call::Answer { interview_id, answer } => {
@@ -39,8 +39,8 @@ impl Service for Arc<Daemon> {
                 Call::Status => reply(&self.status().await),
                 Call::Resize(params) => reply(&self.resize(params).await?),
                 Call::ReloadConfig => reply(&self.reload().await?),
-                Call::Drain => reply(&self.set_draining(true).await),
-                Call::Resume => reply(&self.set_draining(false).await),
+                Call::Drain => reply(&self.set_draining(true).await?),
+                Call::Resume => reply(&self.set_draining(false).await?),
                 Call::Shutdown { timeout_s } => reply(&self.ask_to_stop(timeout_s).await),
             }
         })
@@ -60,13 +60,13 @@ where
 }
 
 impl Daemon {
-    fn greeting(&self, role: Role) -> Greeting {
+    async fn greeting(&self, role: Role) -> Greeting {
         Greeting {
             name: env!("CARGO_PKG_NAME").to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL,
             role,
-            model: self.condition().loaded.map(|loaded| loaded.model.name.clone()),
+            model: self.model_name().await,
         }
     }
 }

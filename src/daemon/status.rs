@@ -23,7 +23,11 @@ impl Daemon {
             uptime_s: self.started.elapsed().as_secs(),
             state,
             reason,
-            model: condition.loaded.as_ref().map(|loaded| loaded.model.clone()),
+            model: condition
+                .loaded
+                .as_ref()
+                .filter(|_| is_loaded(&pool))
+                .map(|loaded| loaded.model.clone()),
             devices: self.devices(),
             queue: QueueView {
                 interviews: pool.queued_interviews,
@@ -50,6 +54,13 @@ impl Daemon {
         self.pool.send(Describe).await.unwrap_or_default() // a pool that is gone has nothing to describe
     }
 
+    /// The name of the model that takes work.
+    pub(super) async fn model_name(&self) -> Option<String> {
+        let pool = self.describe_pool().await;
+        let loaded = self.condition().loaded.filter(|_| is_loaded(&pool))?;
+        Some(loaded.model.name)
+    }
+
     /// The daemon's state, and why it is degraded.
     pub(super) async fn state(&self) -> (DaemonState, Option<String>) {
         self.state_of(&self.describe_pool().await)
@@ -64,11 +75,11 @@ impl Daemon {
             .broken()
             .map(|reason| format!("the store takes no more writes: {reason}"));
         let condition = self.condition();
-        let not_recovered = self.not_recovered.get().cloned();
-        if let Some(reason) = broken.or(condition.problem).or(not_recovered) {
+        let damage = self.damage.get().cloned();
+        if let Some(reason) = broken.or(condition.problem).or(damage) {
             return (DaemonState::Degraded, Some(reason));
         }
-        if pool.actors.iter().any(|actor| actor.state == SeatState::Ready) {
+        if is_loaded(pool) {
             return (DaemonState::Ready, None);
         }
         match pool.actors.iter().find_map(|actor| actor.last_error.clone()) {
@@ -123,6 +134,11 @@ impl Daemon {
             tokens_out: counted.tokens_out,
         }
     }
+}
+
+/// Whether an engine has the model in memory.
+fn is_loaded(pool: &Description) -> bool {
+    pool.actors.iter().any(|actor| actor.state == SeatState::Ready)
 }
 
 fn device_view(device: &Device, budget: u64) -> DeviceView {

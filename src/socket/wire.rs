@@ -108,11 +108,22 @@ fn text(line: &[u8]) -> Result<&str, Fault> {
     Ok(text)
 }
 
-/// The error's text without serde_json's "at line 1 column 17".
+/// The error's text without serde_json's "at line 1 column 17", and without the text that stood where something else belonged: it may be a
+/// candidate's, and errors are logged.
 pub(super) fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
-    text.strip_suffix(&place).unwrap_or(&text).to_owned()
+    let text = text.strip_suffix(&place).unwrap_or(&text);
+    let quoted = |problem: &str| {
+        let (before, rest) = text.split_once(problem)?;
+        let (_, after) = rest.rsplit_once("\", expected ")?;
+        Some(format!(
+            "{before}{}a text, expected {after}",
+            problem.trim_end_matches("string \"")
+        ))
+    };
+    let shown = quoted("invalid type: string \"").or_else(|| quoted("invalid value: string \""));
+    shown.unwrap_or_else(|| text.to_owned())
 }
 
 /// Walks through a JSON value and keeps nothing of it. Unlike serde's `IgnoredAny` it decodes strings and keeps to the depth limit.

@@ -140,7 +140,7 @@ impl World {
             let engine = Rc::new(RefCell::new(Engine {
                 id,
                 plan: plan.clone(),
-                model_hash: setup.model_hash.clone(),
+                model_hash: setup.making.model.hash.clone(),
                 given: Vec::new(),
                 forgotten: Vec::new(),
                 resized: Vec::new(),

@@ -199,7 +199,7 @@ fn deaths_in_a_row_are_counted_until_work_ends() {
     let work = Work::new(case(life(1)), interview(1, &[TEXT]), task, queued_at, None);
     let member = seats.least_busy(SCORING_BANK, false).unwrap();
     member.running.insert(JobId(1), work);
-    assert_eq!(seats.take(JobId(1)).unwrap().1, "hash");
+    assert_eq!(seats.take(JobId(1)).unwrap().1.model.hash, "hash");
     assert_eq!(seats.died(id, "again").unwrap().in_a_row, Some(1));
     assert!(seats.died(id, "a second time").is_none());
 }

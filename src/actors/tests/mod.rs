@@ -168,7 +168,7 @@ pub fn setup(hash: &str, factory: Arc<dyn ModelFactory>) -> Arc<Setup> {
         scorer: scorer(),
         factory,
         options: Options { chunk_tokens: 256 },
-        model_hash: hash.into(),
+        making: making(hash),
     })
 }
 

@@ -149,6 +149,7 @@ impl World {
         self.reports.do_send(NarrativeWritten {
             life: life.clone(),
             narrative,
+            making: None,
         });
         self.settled().await;
     }
@@ -256,7 +257,7 @@ async fn an_interview_without_a_score_is_reported_without_a_narrative() {
         (report.status, report.overall, report.narrative),
         (Status::Partial, None, None)
     );
-    assert_eq!(report.narrative_reason.as_deref(), Some("no answer has a score"));
+    assert_eq!(report.narrative_reason.as_deref(), Some("no answer was scored"));
 }
 
 #[actix::test]
@@ -284,6 +285,7 @@ async fn only_the_narrative_that_was_asked_for_is_taken_and_only_once() {
     world.reports.do_send(NarrativeWritten {
         life: life.clone(),
         narrative: Err("first".into()),
+        making: None,
     });
     world.narrated(&life, Ok(narrative())).await;
     assert_eq!(

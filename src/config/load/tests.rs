@@ -325,7 +325,7 @@ fn a_value_out_of_range_names_its_place() {
         House::with("")
             .variable("INTERVIEWD__POOL__SLOTS_PER_ACTOR", "0")
             .error(),
-        "INTERVIEWD__POOL__SLOTS_PER_ACTOR: pool.slots_per_actor is 0, but must be \"auto\" or from 1 to 4096"
+        "INTERVIEWD__POOL__SLOTS_PER_ACTOR: pool.slots_per_actor is 0, but must be \"auto\" or from 1 to 256"
     );
     assert!(
         House::with("\n\nsocket.line_bytes_max = 100_000_000")

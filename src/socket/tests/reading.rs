@@ -185,6 +185,18 @@ fn a_line_of_very_many_values_is_too_large_before_anything_is_made_of_it() {
 }
 
 #[test]
+fn a_text_in_the_wrong_place_is_not_repeated() {
+    let misplaced = refused_params(
+        "interview.submit",
+        r#"{"interview":{"answers":"제 \"비밀\", expected 답변"}}"#,
+    );
+    assert_eq!(
+        misplaced,
+        "params.interview.answers: invalid type: a text, expected a sequence"
+    );
+}
+
+#[test]
 fn parameters_are_refused_by_their_path() {
     let answers = |third: &str| {
         let fine = r#"{"stage":"intro","question":"q","answer":"a"}"#;
