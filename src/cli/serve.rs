@@ -42,9 +42,11 @@ pub fn run(global: &Global, args: &Serve) -> Result<(), Failure> {
         let message = Failure::chain("", &error);
         match error {
             StartError::Rubric(_) => Failure::configuration(message),
-            StartError::Store(_) | StartError::Socket(_) | StartError::Signals(_) | StartError::BrokeDown => {
-                Failure::failed(message)
-            }
+            StartError::Store(_)
+            | StartError::Socket(_)
+            | StartError::Signals(_)
+            | StartError::Threads(_)
+            | StartError::BrokeDown => Failure::failed(message),
         }
     })
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, AsyncContext, Context, System};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
@@ -50,10 +51,14 @@ pub enum StartError {
     Socket(#[from] SocketError),
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
+    #[error("no threads can be started")]
+    Threads(#[source] std::io::Error),
     #[error("a part that nothing works without has panicked; what was accepted goes on at the next start")]
     BrokeDown,
 }
 
+/// Requests look into the store, which waits for the disk now and then: so many may, before others wait with them.
+const SOCKET_THREADS: usize = 4;
 /// How long writes to the store and replies may take once everything else has stopped.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 /// How long pending requests may go on then; what waits for a report waits in vain. Shorter than [`LAST_WRITES`], so that all are told.
@@ -66,10 +71,22 @@ const EXPIRY_INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// Runs until a signal or `shutdown`. Everything that was accepted and is not done goes on at the next start.
 pub fn run(start: Start) -> Result<(), StartError> {
     let settings = Settings::new(start.loaded.config)?;
+    let socket_threads = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(SOCKET_THREADS)
+        .thread_name("socket")
+        .enable_all()
+        .build()
+        .map_err(StartError::Threads)?;
     let system = System::new();
-    let ended = system.block_on(live(settings, start.source, start.ready));
-    // Dropping it would wait for every thread that still blocks: one that hashes a model, or waits for an engine to be loaded.
+    let ended = system.block_on(live(
+        settings,
+        start.source,
+        start.ready,
+        socket_threads.handle().clone(),
+    ));
+    // Dropping them would wait for every thread that still blocks: one that hashes a model, or waits for an engine to be loaded.
     std::mem::forget(system);
+    socket_threads.shutdown_background();
     ended
 }
 
@@ -78,14 +95,16 @@ fn now() -> Timestamp {
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-async fn live(settings: Settings, source: Source, ready: Ready) -> Result<(), StartError> {
+async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle) -> Result<(), StartError> {
     let signals = Signals::new().map_err(StartError::Signals)?;
     let opened = Store::open(&settings.config.store.path, &store::Options::default(), now())?;
     for note in &opened.notes {
         tracing::error!("{note}");
     }
     let options = Arc::new(socket_options(&settings.config));
-    let bound = bind(&options).await?;
+    let socket = Arc::clone(&options);
+    let bound = sockets.spawn(async move { bind(&socket).await }).await;
+    let bound = bound.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
     let (stop, stopping) = watch::channel(None);
     let daemon = build(settings, source, opened.store, &bound, stop);
     if !opened.notes.is_empty() {
@@ -95,7 +114,7 @@ async fn live(settings: Settings, source: Source, ready: Ready) -> Result<(), St
     let (close, closed) = oneshot::channel::<()>();
     let path = bound.path().to_owned();
     let service = Arc::new(Arc::clone(&daemon));
-    let server = tokio::spawn(server::run(bound, service, Arc::clone(&daemon.hub), options, async {
+    let server = sockets.spawn(server::run(bound, service, Arc::clone(&daemon.hub), options, async {
         let _ = closed.await;
     }));
     ready(&path);

@@ -91,6 +91,7 @@ fn attempt(path: &Path, options: &Options) -> Result<(Shelf, Counts), Failure> {
     if !is_free(path).map_err(|source| failed("look for the lock of", path, source))? {
         return Err(Failure::Other(StoreError::Locked { path: path.to_owned() }));
     }
+    let begun = path.join("conf").exists();
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let config = sled::Config::new().path(path).cache_capacity(options.cache_bytes);
         let db = config.open().map_err(|source| StoreError::Sled {
@@ -98,6 +99,10 @@ fn attempt(path: &Path, options: &Options) -> Result<(Shelf, Counts), Failure> {
             source,
         })?;
         let shelf = Shelf { db };
+        if begun && shelf.db.is_empty() {
+            // sled takes a log that it cannot read for one that has just begun, and would write over it.
+            return Err(Failure::Damaged("nothing can be read of what was in it".to_owned()));
+        }
         begin(&shelf)?;
         let counts = reads::recount(&shelf)?;
         reads::unfinished(&shelf)?;
