@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use tokio::sync::oneshot;
@@ -64,13 +65,16 @@ impl Open {
         self.outcomes.iter().flatten().count()
     }
 
-    fn event(&self, kind: EventKind) -> Event {
-        Event {
+    fn tell(&self, watchers: &dyn Watchers, kind: EventKind) {
+        if self.case.over.load(Ordering::Relaxed) {
+            return; // its end has been told
+        }
+        watchers.tell(Event {
             interview_id: self.interview.id.clone(),
             kind,
             done: self.done(),
             total: self.outcomes.len(),
-        }
+        });
     }
 
     /// All outcomes, if the interview is whole.
@@ -107,7 +111,7 @@ impl ReportActor {
         let (Phase::Collecting, Some(outcomes)) = (&open.phase, open.whole()) else {
             return;
         };
-        self.watchers.tell(open.event(EventKind::ReportStarted));
+        open.tell(&*self.watchers, EventKind::ReportStarted);
         if outcomes.iter().any(|outcome| outcome.verdict.score().is_some()) {
             open.phase = Phase::Narrating;
             self.narrator.do_send(WriteNarrative {
@@ -169,7 +173,7 @@ impl ReportActor {
                 Ok(true) => {
                     tracing::info!(interview = life.interview_id.as_str(), "report stored");
                     actor.counters.report();
-                    actor.watchers.tell(open.event(EventKind::ReportReady { status, overall }));
+                    open.tell(&*actor.watchers, EventKind::ReportReady { status, overall });
                 }
                 Ok(false) => {} // another life's, or cancelled meanwhile
                 Err(error) => {
@@ -258,7 +262,7 @@ impl ReportActor {
         }
         tracing::info!(interview = id, answer = answer_id.as_str(), state = ?outcome.verdict.state(), attempts = outcome.timing.attempts, "answer ended");
         open.outcomes[index] = Some(outcome);
-        self.watchers.tell(open.event(kind));
+        open.tell(&*self.watchers, kind);
         self.check(life, context);
     }
 }

@@ -72,6 +72,7 @@ impl Daemon {
         let interview =
             Interview::new(draft, new_id, opening, &settings.rubric.rubric, &settings.limits).map_err(of_refusal)?;
         let id = interview.id.clone();
+        let _turn = self.turns.of(&id).await;
         // Room first; what is there already needs none.
         let places = match self.store.view(&id).map_err(of_store)? {
             Some(_) => Vec::new(),
@@ -119,6 +120,7 @@ impl Daemon {
     pub(super) async fn answer(&self, id: &str, draft: AnswerDraft) -> Result<Answered, Fault> {
         self.refuse_while_draining()?;
         let id = interview_id(id)?;
+        let _turn = self.turns.of(&id).await;
         let settings = self.settings();
         loop {
             let record = self.view(&id)?.record;
@@ -154,6 +156,7 @@ impl Daemon {
 
     pub(super) async fn finish(&self, id: &str) -> Result<Moved, Fault> {
         let id = interview_id(id)?;
+        let _turn = self.turns.of(&id).await;
         match self.store.close(&id, (self.clock)()).await {
             Ok((record, newly)) => {
                 let answers = ids(&record.interview);
@@ -184,6 +187,7 @@ impl Daemon {
 
     pub(super) async fn retry(&self, id: &str) -> Result<Moved, Fault> {
         let id = interview_id(id)?;
+        let _turn = self.turns.of(&id).await;
         let record = self.store.reopen(&id, (self.clock)()).await.map_err(of_store)?;
         tracing::info!(interview = id.as_str(), "retried");
         let answers = ids(&record.interview);
@@ -193,6 +197,7 @@ impl Daemon {
 
     pub(super) async fn cancel(&self, id: &str) -> Result<Cancelled, Fault> {
         let id = interview_id(id)?;
+        let _turn = self.turns.of(&id).await;
         let (record, newly) = self.store.cancel(&id).await.map_err(of_store)?;
         if newly {
             tracing::info!(interview = id.as_str(), "cancelled");
@@ -208,11 +213,11 @@ impl Daemon {
 
     pub(super) async fn delete(&self, id: &str) -> Result<Deleted, Fault> {
         let id = interview_id(id)?;
-        let view = self.view(&id)?;
-        let record = self.store.delete(&id).await.map_err(of_store)?;
+        let _turn = self.turns.of(&id).await;
+        let was = self.store.delete(&id).await.map_err(of_store)?;
         tracing::info!(interview = id.as_str(), "deleted");
-        self.lives.abandon(&record);
-        self.tell(&id, EventKind::Deleted, view.done(), view.total());
+        self.lives.abandon(&was.record);
+        self.tell(&id, EventKind::Deleted, was.done(), was.total());
         Ok(Deleted { deleted: true })
     }
 

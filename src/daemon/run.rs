@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::faults::with_causes;
 use super::lives::Lives;
 use super::rubrics::{Rubrics, RubricsError};
+use super::turns::Turns;
 use super::{Condition, Daemon, Ready, Settings};
 use crate::actors::engine_thread::{self, Gauge};
 use crate::actors::gpu::GpuActor;
@@ -169,6 +170,7 @@ fn build(
     let arbiter = System::current().arbiter().clone();
     Arc::new(Daemon {
         lives: Lives::new(arbiter, doors, store.clone(), Arc::clone(&rubrics)),
+        turns: Turns::new(),
         store,
         hub,
         room,
