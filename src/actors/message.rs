@@ -1,6 +1,7 @@
 //! Every message, in the order in which it travels.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use actix::Message;
@@ -32,6 +33,8 @@ pub struct Case {
     pub rubric: Arc<Rubric>,
     pub rubric_provenance: RubricProvenance,
     pub submitted_at: Timestamp,
+    /// Set once the interview was cancelled or deleted: of what still happens to this life nobody is told.
+    pub over: AtomicBool,
 }
 
 /// What made scores and narratives, apart from the rubric.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use tokio::sync::oneshot;
@@ -68,13 +69,16 @@ impl Open {
         self.outcomes.iter().flatten().count()
     }
 
-    fn event(&self, kind: EventKind) -> Event {
-        Event {
+    fn tell(&self, watchers: &dyn Watchers, kind: EventKind) {
+        if self.case.over.load(Ordering::Relaxed) {
+            return; // its end has been told
+        }
+        watchers.tell(Event {
             interview_id: self.interview.id.clone(),
             kind,
             done: self.done(),
             total: self.outcomes.len(),
-        }
+        });
     }
 
     /// All outcomes, if the interview is whole.
@@ -121,7 +125,7 @@ impl ReportActor {
             return;
         }
         let Some(outcomes) = open.whole() else { return };
-        self.watchers.tell(open.event(EventKind::ReportStarted));
+        open.tell(&*self.watchers, EventKind::ReportStarted);
         if outcomes
             .iter()
             .any(|outcome| matches!(outcome.verdict, Verdict::Scored { .. }))
@@ -188,7 +192,7 @@ impl ReportActor {
                 Ok(true) => {
                     tracing::info!(interview = life.interview_id.as_str(), "report stored");
                     actor.counters.report();
-                    actor.watchers.tell(open.event(EventKind::ReportReady { status, overall }));
+                    open.tell(&*actor.watchers, EventKind::ReportReady { status, overall });
                 }
                 Ok(false) => {} // another life's, or cancelled meanwhile
                 Err(error) => {
@@ -278,7 +282,7 @@ impl ReportActor {
         }
         tracing::info!(interview = id, answer = answer_id.as_str(), state = ?outcome.verdict.state(), attempts = outcome.timing.attempts, "answer ended");
         open.outcomes[index] = Some(outcome);
-        self.watchers.tell(open.event(kind));
+        open.tell(&*self.watchers, kind);
         self.check(life, context);
     }
 }

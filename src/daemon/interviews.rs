@@ -12,7 +12,7 @@ use crate::actors::pool::{DescribeLife, Standing};
 use crate::actors::room::{Full, Place};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::ids::{AnswerId, InterviewId};
-use crate::domain::interview::{Answer, AnswerDraft, Draft, Interview, Opening};
+use crate::domain::interview::{Answer, AnswerDraft, Draft, Interview, Limits, Opening};
 use crate::domain::outcome::Outcome;
 use crate::domain::state::{AnswerState, InterviewState};
 use crate::socket::call::ListParams;
@@ -57,9 +57,12 @@ impl Daemon {
 
     fn reserve(&self, places: usize) -> Result<Vec<Place>, Fault> {
         self.room.reserve(places).map_err(|Full { taken, max }| {
-            let message = format!(
-                "the queue is full: {taken} answers wait, {places} more would exceed queue.max_queued_answers = {max}"
-            );
+            let message = match places > max {
+                true => format!("{places} answers are more than the queue ever holds: queue.max_queued_answers = {max}"),
+                false => format!(
+                    "the queue is full: {taken} answers wait, {places} more would exceed queue.max_queued_answers = {max}"
+                ),
+            };
             let retry_after_ms = (taken as u64 * 50).clamp(1_000, 60_000);
             Fault::new(Kind::Busy, message).with("retry_after_ms", retry_after_ms)
         })
@@ -69,11 +72,23 @@ impl Daemon {
         self.refuse_while_draining()?;
         let settings = self.settings();
         let new_id = InterviewId::parse(&Uuid::now_v7().to_string()).map_err(internal)?;
-        let interview =
-            Interview::new(draft, new_id, opening, &settings.rubric.rubric, &settings.limits).map_err(of_refusal)?;
-        let id = interview.id.clone();
-        // Room first; what is there already needs none.
-        let places = match self.store.view(&id).map_err(of_store)? {
+        let id = draft
+            .interview_id
+            .as_deref()
+            .and_then(|text| InterviewId::parse(text).ok());
+        let id = id.unwrap_or_else(|| new_id.clone());
+        let _turn = self.turns.of(&id).await;
+        // What is there already was checked when it came, needs no room, and may be repeated whatever the limits are now.
+        let known = self.store.view(&id).map_err(of_store)?;
+        let (rubric, limits) = match &known {
+            Some(view) => (
+                self.rubrics.by_hash(&view.record.rubric_hash).map_err(internal)?.0,
+                Limits::NONE,
+            ),
+            None => (Arc::clone(&settings.rubric.rubric), settings.limits),
+        };
+        let interview = Interview::new(draft, new_id, opening, &rubric, &limits).map_err(of_refusal)?;
+        let places = match known {
             Some(_) => Vec::new(),
             None => self.reserve(interview.answers().len())?,
         };
@@ -119,6 +134,7 @@ impl Daemon {
     pub(super) async fn answer(&self, id: &str, draft: AnswerDraft) -> Result<Answered, Fault> {
         self.refuse_while_draining()?;
         let id = interview_id(id)?;
+        let _turn = self.turns.of(&id).await;
         let settings = self.settings();
         loop {
             let record = self.view(&id)?.record;
@@ -154,6 +170,22 @@ impl Daemon {
 
     pub(super) async fn finish(&self, id: &str) -> Result<Moved, Fault> {
         let id = interview_id(id)?;
+        let _turn = self.turns.of(&id).await;
+        self.finish_in_turn(id).await
+    }
+
+    /// What becomes of an open interview that nobody finishes: it is finished, or cancelled if it is empty.
+    pub(super) async fn finish_forgotten(&self, id: &InterviewId) -> Result<(), Fault> {
+        let _turn = self.turns.of(id).await;
+        let view = self.view(id)?;
+        match (view.state(), view.total()) {
+            (InterviewState::Open, 0) => self.cancel_in_turn(id.clone()).await.map(drop),
+            (InterviewState::Open, _) => self.finish_in_turn(id.clone()).await.map(drop),
+            _ => Ok(()), // somebody has, in the last moment
+        }
+    }
+
+    async fn finish_in_turn(&self, id: InterviewId) -> Result<Moved, Fault> {
         match self.store.close(&id, (self.clock)()).await {
             Ok((record, newly)) => {
                 let answers = ids(&record.interview);
@@ -184,6 +216,7 @@ impl Daemon {
 
     pub(super) async fn retry(&self, id: &str) -> Result<Moved, Fault> {
         let id = interview_id(id)?;
+        let _turn = self.turns.of(&id).await;
         let record = self.store.reopen(&id, (self.clock)()).await.map_err(of_store)?;
         tracing::info!(interview = id.as_str(), "retried");
         let answers = ids(&record.interview);
@@ -193,6 +226,11 @@ impl Daemon {
 
     pub(super) async fn cancel(&self, id: &str) -> Result<Cancelled, Fault> {
         let id = interview_id(id)?;
+        let _turn = self.turns.of(&id).await;
+        self.cancel_in_turn(id).await
+    }
+
+    async fn cancel_in_turn(&self, id: InterviewId) -> Result<Cancelled, Fault> {
         let (record, newly) = self.store.cancel(&id).await.map_err(of_store)?;
         if newly {
             tracing::info!(interview = id.as_str(), "cancelled");
@@ -208,11 +246,11 @@ impl Daemon {
 
     pub(super) async fn delete(&self, id: &str) -> Result<Deleted, Fault> {
         let id = interview_id(id)?;
-        let view = self.view(&id)?;
-        let record = self.store.delete(&id).await.map_err(of_store)?;
+        let _turn = self.turns.of(&id).await;
+        let was = self.store.delete(&id).await.map_err(of_store)?;
         tracing::info!(interview = id.as_str(), "deleted");
-        self.lives.abandon(&record);
-        self.tell(&id, EventKind::Deleted, view.done(), view.total());
+        self.lives.abandon(&was.record);
+        self.tell(&id, EventKind::Deleted, was.done(), was.total());
         Ok(Deleted { deleted: true })
     }
 

@@ -1,6 +1,7 @@
 //! The lives that are going on: starts an InterviewActor for each, and finds it again.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::{Actor, Addr, ArbiterHandle};
@@ -17,7 +18,12 @@ pub struct Lives {
     doors: Doors,
     store: Store,
     rubrics: Arc<Rubrics>,
-    live: Mutex<HashMap<Life, Addr<InterviewActor>>>,
+    live: Mutex<HashMap<Life, Going>>,
+}
+
+struct Going {
+    case: Arc<Case>,
+    actor: Addr<InterviewActor>,
 }
 
 /// Why the work of an interview that is stored cannot go on now; it does at the next start.
@@ -53,7 +59,8 @@ impl Lives {
     pub fn engage(&self, record: Record, places: Vec<Place>) -> Result<(), EngageError> {
         let life = life_of(&record);
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(actor) = live.get(&life).filter(|actor| actor.connected()) {
+        let going = live.get(&life).map(|going| &going.actor);
+        if let Some(actor) = going.filter(|actor| actor.connected()) {
             let interview = Arc::new(record.interview);
             match record.due_since {
                 Some(due_since) => actor.do_send(Finish { interview, due_since }),
@@ -76,26 +83,28 @@ impl Lives {
             rubric,
             rubric_provenance,
             submitted_at: view.record.submitted_at,
+            over: AtomicBool::new(false),
         });
-        let doors = self.doors.clone();
-        let actor = InterviewActor::start_in_arbiter(&self.arbiter, move |_| InterviewActor::new(case, doors));
+        let (doors, its_case) = (self.doors.clone(), Arc::clone(&case));
+        let actor = InterviewActor::start_in_arbiter(&self.arbiter, move |_| InterviewActor::new(its_case, doors));
         actor.do_send(Begin {
             interview: Arc::new(view.record.interview),
             outcomes: view.outcomes,
             due_since: view.record.due_since,
             places,
         });
-        live.retain(|_, actor| actor.connected());
-        live.insert(life, actor);
+        live.retain(|_, going| going.actor.connected());
+        live.insert(life, Going { case, actor });
         Ok(())
     }
 
-    /// Stops the work of a life.
+    /// Stops the work of a life, and from now on nobody is told of it.
     pub fn abandon(&self, record: &Record) {
         let life = life_of(record);
-        let actor = self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&life);
-        if let Some(actor) = actor {
-            actor.do_send(Abandon { life });
+        let going = self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&life);
+        if let Some(going) = going {
+            going.case.over.store(true, Ordering::Relaxed);
+            going.actor.do_send(Abandon { life });
         }
     }
 }

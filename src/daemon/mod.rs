@@ -12,6 +12,7 @@ mod run;
 mod service;
 mod settings;
 mod status;
+mod turns;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -28,6 +29,7 @@ pub use settings::Settings;
 use self::bring_up::Loaded;
 use self::lives::Lives;
 use self::rubrics::Rubrics;
+use self::turns::Turns;
 use crate::actors::pool::GpuPool;
 use crate::actors::report::{Clock, ReportActor};
 use crate::actors::room::Room;
@@ -45,6 +47,7 @@ pub struct Daemon {
     counters: Arc<Counters>,
     rubrics: Arc<Rubrics>,
     lives: Lives,
+    turns: Turns,
     pool: Addr<GpuPool>,
     reports: Addr<ReportActor>,
     connections: Connections,

@@ -13,14 +13,15 @@ use crate::domain::state::InterviewState;
 use crate::socket::call::Format;
 use crate::socket::fault::{Fault, Kind};
 use crate::socket::view::ReportView;
+use crate::store::View;
 
 impl Daemon {
     pub(super) fn report(&self, id: &str, format: Format) -> Result<ReportView, Fault> {
-        self.report_of(&interview_id(id)?, format)
+        let id = interview_id(id)?;
+        self.report_of(&id, self.view(&id)?, format)
     }
 
-    fn report_of(&self, id: &InterviewId, format: Format) -> Result<ReportView, Fault> {
-        let view = self.view(id)?;
+    fn report_of(&self, id: &InterviewId, view: View, format: Format) -> Result<ReportView, Fault> {
         if view.state() == InterviewState::Cancelled {
             return Err(Fault::conflict(format!(
                 "the interview {id} was cancelled and has no report"
@@ -61,9 +62,15 @@ impl Daemon {
         let id = interview_id(id)?;
         // Watching begins before looking, so that nothing happens unseen in between.
         let mut events = self.hub.subscribe(Some(id.clone()), 64);
+        let life = self.view(&id)?.record.sequence;
+        // An id that was deleted and is used again names another interview, and nobody here waits for that one.
+        let look = || match self.view(&id)? {
+            view if view.record.sequence == life => self.report_of(&id, view, format),
+            _ => Err(unknown(&id)),
+        };
         let waited = tokio::time::timeout(Duration::from_millis(timeout_ms), async {
             loop {
-                match self.report_of(&id, format) {
+                match look() {
                     Err(fault) if fault.kind == Kind::NotReady => {}
                     done => return done,
                 }
@@ -72,7 +79,7 @@ impl Daemon {
         });
         match waited.await {
             Ok(done) => done,
-            Err(_) => self.report_of(&id, format),
+            Err(_) => look(),
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::{oneshot, watch};
 use super::faults::with_causes;
 use super::lives::Lives;
 use super::rubrics::{Rubrics, RubricsError};
+use super::turns::Turns;
 use super::{Condition, Daemon, Ready, Settings};
 use crate::actors::engine_thread::{self, Gauge};
 use crate::actors::gpu::GpuActor;
@@ -121,7 +122,7 @@ async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle)
     let finder = Arc::clone(&daemon);
     tokio::spawn(async move { finder.find_model().await });
     let keeper = Arc::clone(&daemon);
-    tokio::spawn(async move { keeper.finish_forgotten().await });
+    tokio::spawn(async move { keeper.look_for_forgotten().await });
     let ended = tokio::select! {
         drain = until_stopped(&daemon, signals, stopping) => {
             daemon.wind_down(drain).await;
@@ -207,6 +208,7 @@ fn build(
     let arbiter = System::current().arbiter().clone();
     Arc::new(Daemon {
         lives: Lives::new(arbiter, doors, store.clone(), Arc::clone(&rubrics)),
+        turns: Turns::new(),
         store,
         hub,
         room,
@@ -317,8 +319,8 @@ impl Daemon {
         }
     }
 
-    /// Finishes open interviews that nobody finishes, and cancels them if they are empty.
-    async fn finish_forgotten(&self) {
+    /// Looks for open interviews that nobody finishes.
+    async fn look_for_forgotten(&self) {
         loop {
             let ttl = Duration::from_secs(self.settings().config.interview.open_ttl_s);
             tokio::time::sleep((ttl / 4).clamp(Duration::from_millis(100), EXPIRY_INTERVAL_MAX)).await;
@@ -333,11 +335,7 @@ impl Daemon {
             {
                 let id = summary.id.as_str();
                 tracing::info!(interview = id, "an open interview has reached interview.open_ttl_s");
-                let done = match summary.total {
-                    0 => self.cancel(id).await.map(drop),
-                    _ => self.finish(id).await.map(drop),
-                };
-                if let Err(fault) = done {
+                if let Err(fault) = self.finish_forgotten(&summary.id).await {
                     tracing::warn!(interview = id, reason = fault.message, "it could not be finished");
                 }
             }

@@ -98,6 +98,17 @@ pub struct Limits {
     pub ideals: usize,
 }
 
+impl Limits {
+    /// For what was checked before.
+    pub const NONE: Self = Self {
+        answers: usize::MAX,
+        question: usize::MAX,
+        answer: usize::MAX,
+        text: usize::MAX,
+        ideals: usize::MAX,
+    };
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -196,7 +196,7 @@ impl Store {
 
     /// Erases everything about an interview and gives what it was. Results that are still on their way will be [`Recorded::Stale`], even if
     /// the id is used again.
-    pub async fn delete(&self, id: &InterviewId) -> Result<Record, StoreError> {
+    pub async fn delete(&self, id: &InterviewId) -> Result<View, StoreError> {
         let id = id.clone();
         self.write(move |books| books.delete(&id)).await
     }

@@ -2,7 +2,8 @@
 
 use super::error::StoreError;
 use super::keys;
-use super::record::{Accept, Accepted, Added, Head, Phase, Record, Recorded, ReportHead};
+use super::reads;
+use super::record::{Accept, Accepted, Added, Head, Phase, Record, Recorded, ReportHead, View};
 use super::shelf::{Changes, Shelf};
 use crate::domain::ids::{AnswerId, InterviewId};
 use crate::domain::interview::{Answer, Interview};
@@ -274,9 +275,9 @@ impl<'a> Books<'a> {
         Ok((self.shelf.record(sequence, &head)?, true))
     }
 
-    pub fn delete(&mut self, id: &InterviewId) -> Result<Record, StoreError> {
+    pub fn delete(&mut self, id: &InterviewId) -> Result<View, StoreError> {
         let (sequence, head) = self.known(id)?;
-        let record = self.shelf.record(sequence, &head)?;
+        let was = reads::view(self.shelf, id)?.ok_or_else(|| StoreError::NotFound(id.clone()))?;
         let (before, _) = self.shelf.standing(sequence, &head)?;
         let mut changes = Changes::default();
         changes.clear(self.shelf, &keys::interview(sequence))?;
@@ -285,7 +286,7 @@ impl<'a> Books<'a> {
         changes.0.remove(keys::id(id.as_str()));
         self.commit(changes)?;
         self.counts.moved(Some(before), None);
-        Ok(record)
+        Ok(was)
     }
 
     fn known(&self, id: &InterviewId) -> Result<(u64, Head), StoreError> {

@@ -65,6 +65,7 @@ impl World {
                 life: case.life.clone(),
                 rubric_provenance: case.rubric_provenance.clone(),
                 submitted_at: case.submitted_at,
+                over: std::sync::atomic::AtomicBool::new(false),
             }),
             interview: interview(1, &[&text]),
             task,

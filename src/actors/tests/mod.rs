@@ -95,6 +95,7 @@ pub fn case(life: Life) -> Arc<Case> {
             hash: "cafe".into(),
         },
         submitted_at: at(10),
+        over: std::sync::atomic::AtomicBool::new(false),
     })
 }
 

@@ -107,7 +107,7 @@ async fn deleting_leaves_nothing_but_the_rubric() {
     store.end("iv", &[unscored()]).await;
     store.report_on("iv", narrative()).await;
     store.reopen(&id("iv"), at(50)).await.unwrap();
-    assert_eq!(store.delete(&id("iv")).await.unwrap().interview.id, id("iv"));
+    assert_eq!(store.delete(&id("iv")).await.unwrap().record.interview.id, id("iv"));
     let left: Vec<_> = store.keys().into_iter().filter(|key| key[0] != b'r').collect();
     assert_eq!(left, before);
     assert!(matches!(store.delete(&id("iv")).await, Err(StoreError::NotFound(_))));
