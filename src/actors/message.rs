@@ -214,12 +214,12 @@ pub struct NarrativeWritten {
     pub making: Option<Arc<Making>>,
 }
 
-/// ReportActor → InterviewActor: the report is stored; this life is over.
+/// ReportActor → InterviewActor: the report is stored, or left to the next start; this life is over.
 #[derive(Message, Debug, Clone, Copy)]
 #[rtype(result = "()")]
 pub struct ReportReady;
 
-/// daemon → InterviewActor → GpuPool and ReportActor: the interview was cancelled or deleted.
+/// daemon → InterviewActor → ReportActor, then GpuPool: the interview was cancelled or deleted.
 #[derive(Message, Clone)]
 #[rtype(result = "()")]
 pub struct Abandon {

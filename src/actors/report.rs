@@ -40,6 +40,8 @@ pub struct ReportActor {
     open: BTreeMap<Life, Open>,
     /// Writes to the store that are on their way.
     writing: usize,
+    /// Ends with the last of them.
+    last_write: Option<oneshot::Receiver<()>>,
     until_settled: Vec<oneshot::Sender<()>>,
 }
 
@@ -114,6 +116,7 @@ impl ReportActor {
             making: None,
             open: BTreeMap::new(),
             writing: 0,
+            last_write: None,
             until_settled: Vec::new(),
         }
     }
@@ -203,7 +206,8 @@ impl ReportActor {
         });
     }
 
-    /// Runs a write to the store and counts it until its result has been dealt with.
+    /// Runs a write to the store and counts it until its result has been dealt with: in the order in which the writes were asked for, though many of
+    /// them become durable at once.
     fn write<T: 'static>(
         &mut self,
         context: &mut Context<Self>,
@@ -211,8 +215,18 @@ impl ReportActor {
         then: impl FnOnce(&mut Self, T, &mut Context<Self>) + 'static,
     ) {
         self.writing += 1;
-        context.spawn(write.into_actor(self).map(move |result, actor, context| {
+        let (done, turn) = oneshot::channel::<()>();
+        let before = self.last_write.replace(turn);
+        let in_turn = async move {
+            let result = write.await;
+            if let Some(before) = before {
+                let _ = before.await; // a dropped sender is the end of that write
+            }
+            result
+        };
+        context.spawn(in_turn.into_actor(self).map(move |result, actor, context| {
             then(actor, result, context);
+            drop(done);
             actor.writing -= 1;
             if actor.writing == 0 {
                 for waiting in actor.until_settled.drain(..) {

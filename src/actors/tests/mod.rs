@@ -10,6 +10,7 @@ mod interview;
 mod models;
 mod order;
 mod report;
+mod report_ends;
 mod resizing;
 
 use std::cell::RefCell;

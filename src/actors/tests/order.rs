@@ -25,6 +25,27 @@ async fn slots_go_to_the_earliest_interview_however_late_its_answers_come() {
 }
 
 #[actix::test]
+async fn two_hundred_interviews_at_once_are_served_one_after_the_other() {
+    let world = World::ready(&[17]).await;
+    for number in (1..=200).rev() {
+        world.submit(number, 17).await;
+    }
+    // The last one came first, and had the slots to itself.
+    while let Some(name) = world.runs(0).first().cloned() {
+        world.write(0, &name).await;
+    }
+    let served: Vec<_> = world
+        .scored
+        .borrow()
+        .iter()
+        .map(|scored| scored.life.sequence)
+        .collect();
+    let expected = [200].into_iter().chain(1..=199).flat_map(|number| [number; 17]);
+    assert!(served.into_iter().eq(expected));
+    assert_eq!(world.room.taken(), 0);
+}
+
+#[actix::test]
 async fn all_slots_are_in_use_together_and_the_narrative_has_one_of_its_own() {
     let world = World::ready(&[3]).await;
     world.submit(1, 5).await;

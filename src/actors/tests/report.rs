@@ -40,13 +40,14 @@ impl Told {
     }
 }
 
-struct World {
-    store: Store,
-    reports: Addr<ReportActor>,
-    told: Arc<Told>,
-    counters: Arc<Counters>,
-    narrator: Mail<WriteNarrative>,
-    done: Mail<ReportReady>,
+/// A ReportActor among stand-ins.
+pub struct World {
+    pub store: Store,
+    pub reports: Addr<ReportActor>,
+    pub told: Arc<Told>,
+    pub counters: Arc<Counters>,
+    pub narrator: Mail<WriteNarrative>,
+    pub done: Mail<ReportReady>,
     to_done: actix::Recipient<ReportReady>,
     _folder: TempDir,
 }
@@ -62,13 +63,13 @@ pub fn accept(interview: &Interview, stays_open: bool) -> Accept {
 }
 
 impl World {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let world = Self::without_model();
         world.provide("hash").await;
         world
     }
 
-    fn without_model() -> Self {
+    pub fn without_model() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let opened = Store::open(&folder.path().join("store"), &store::Options::default(), at(0)).unwrap();
         let (told, counters) = (Arc::new(Told::default()), Arc::new(Counters::default()));
@@ -94,13 +95,13 @@ impl World {
         }
     }
 
-    async fn provide(&self, hash: &str) {
+    pub async fn provide(&self, hash: &str) {
         self.reports.do_send(Provide { making: making(hash) });
         self.settled().await;
     }
 
     /// Accepts an interview and opens its report. Gives its life.
-    async fn open(&self, interview: &Arc<Interview>, due: bool) -> Life {
+    pub async fn open(&self, interview: &Arc<Interview>, due: bool) -> Life {
         let accepted = self.store.accept(accept(interview, !due)).await.unwrap();
         self.reopen(
             interview,
@@ -112,7 +113,7 @@ impl World {
         .await
     }
 
-    async fn reopen(
+    pub async fn reopen(
         &self,
         interview: &Arc<Interview>,
         sequence: u64,
@@ -136,7 +137,7 @@ impl World {
         life
     }
 
-    async fn ended(&self, life: &Life, answer: &str, outcome: Outcome) {
+    pub async fn ended(&self, life: &Life, answer: &str, outcome: Outcome) {
         self.reports.do_send(AnswerScored {
             life: life.clone(),
             answer_id: crate::domain::ids::AnswerId::parse(answer).unwrap(),
@@ -145,7 +146,7 @@ impl World {
         self.settled().await;
     }
 
-    async fn narrated(&self, life: &Life, narrative: Result<Narrative, String>) {
+    pub async fn narrated(&self, life: &Life, narrative: Result<Narrative, String>) {
         self.reports.do_send(NarrativeWritten {
             life: life.clone(),
             narrative,
@@ -155,18 +156,18 @@ impl World {
     }
 
     /// Everything that has arrived is stored, and what follows from it has been sent.
-    async fn settled(&self) {
+    pub async fn settled(&self) {
         for _ in 0..3 {
             self.reports.send(Settle).await.unwrap();
             settle().await;
         }
     }
 
-    fn report(&self, interview: &Interview) -> Option<crate::domain::report::Report> {
+    pub fn report(&self, interview: &Interview) -> Option<crate::domain::report::Report> {
         self.store.report(&interview.id).unwrap()
     }
 
-    fn state(&self, interview: &Interview) -> InterviewState {
+    pub fn state(&self, interview: &Interview) -> InterviewState {
         self.store.view(&interview.id).unwrap().unwrap().state()
     }
 }
@@ -416,7 +417,7 @@ async fn a_life_that_is_found_with_all_its_outcomes_goes_straight_to_the_narrati
 }
 
 #[actix::test]
-async fn reports_wait_until_it_is_known_what_makes_scores() {
+async fn reports_wait_until_it_is_known_what_makes_scores_and_come_in_the_order_of_submission() {
     let world = World::without_model();
     let interviews = [1, 2, 3].map(|number| interview(number, &[""]));
     for interview in interviews.iter().rev() {
@@ -427,13 +428,12 @@ async fn reports_wait_until_it_is_known_what_makes_scores() {
     world.provide("hash").await;
     let mut ready = world.told.lines();
     ready.retain(|line| line.contains("ready"));
-    ready.sort();
     assert_eq!(
         ready,
         [
-            "iv1 ready partial 1/1",
+            "iv3 ready partial 1/1",
             "iv2 ready partial 1/1",
-            "iv3 ready partial 1/1"
+            "iv1 ready partial 1/1"
         ]
     );
     let report = world.report(&interviews[0]).unwrap();
@@ -466,77 +466,4 @@ async fn models_that_judged_before_the_present_one_are_named() {
     world.provide("new").await;
     world.narrated(&life, Ok(narrative())).await;
     assert_eq!(world.report(&interview).unwrap().provenance.other_models, ["old"]);
-}
-
-#[actix::test]
-async fn what_was_abandoned_is_neither_reported_nor_told() {
-    let world = World::new().await;
-    let interview = interview(1, &[TEXT, TEXT]);
-    let life = world.open(&interview, true).await;
-    world.ended(&life, "a1", scored("하나")).await;
-    world.store.cancel(&interview.id).await.unwrap();
-    world.reports.send(Abandon { life: life.clone() }).await.unwrap();
-    world.ended(&life, "a2", scored("둘")).await;
-    world.narrated(&life, Ok(narrative())).await;
-    assert_eq!(world.told.lines(), ["iv1 scored a1 1/2"]);
-    assert_eq!(
-        (world.state(&interview), world.report(&interview)),
-        (InterviewState::Cancelled, None)
-    );
-    assert_eq!(world.narrator.borrow().len(), 0);
-}
-
-#[actix::test]
-async fn a_cancellation_that_overtakes_the_report_leaves_none() {
-    let world = World::new().await;
-    let interview = interview(1, &[TEXT]);
-    let life = world.open(&interview, true).await;
-    world.ended(&life, "a1", scored("하나")).await;
-    world.store.cancel(&interview.id).await.unwrap();
-    world.narrated(&life, Ok(narrative())).await;
-    assert_eq!(
-        (world.state(&interview), world.report(&interview)),
-        (InterviewState::Cancelled, None)
-    );
-    assert_eq!(world.told.lines(), ["iv1 scored a1 1/1", "iv1 started 1/1"]);
-    assert_eq!((world.done.borrow().len(), world.counters.snapshot().reports), (1, 0));
-}
-
-#[actix::test]
-async fn an_outcome_that_cannot_be_stored_is_told_to_nobody_and_makes_no_report() {
-    let world = World::new().await;
-    let interview = interview(1, &[TEXT, TEXT]);
-    let life = world.open(&interview, true).await;
-    world.ended(&life, "a1", scored("하나")).await;
-    world.store.shut_down().await;
-    world.ended(&life, "a2", scored("둘")).await;
-    assert_eq!(world.told.lines(), ["iv1 scored a1 1/2"]);
-    assert_eq!((world.narrator.borrow().len(), world.done.borrow().len()), (0, 0));
-    assert_eq!(world.counters.snapshot().answers_scored, 1);
-}
-
-#[actix::test]
-async fn a_report_that_cannot_be_stored_is_told_to_nobody_and_its_interview_rests_until_the_next_start() {
-    let world = World::new().await;
-    let interview = interview(1, &[TEXT]);
-    let life = world.open(&interview, true).await;
-    world.ended(&life, "a1", scored("하나")).await;
-    world.store.shut_down().await;
-    world.narrated(&life, Ok(narrative())).await;
-    assert_eq!(world.told.lines(), ["iv1 scored a1 1/1", "iv1 started 1/1"]);
-    assert_eq!((world.done.borrow().len(), world.counters.snapshot().reports), (1, 0));
-}
-
-#[actix::test]
-async fn settling_waits_for_the_report_that_the_last_outcome_brings() {
-    let world = World::new().await;
-    let interview = interview(1, &[TEXT]);
-    let life = world.open(&interview, true).await;
-    world.reports.do_send(AnswerScored {
-        life,
-        answer_id: interview.answers()[0].id.clone(),
-        outcome: unscored("no engine"),
-    });
-    world.reports.send(Settle).await.unwrap();
-    assert!(world.report(&interview).is_some());
 }
