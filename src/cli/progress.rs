@@ -22,6 +22,14 @@ impl AnswersBar {
         Self(Some(bar))
     }
 
+    /// Prints a line for people above the bar.
+    pub fn note(&self, text: &str) {
+        match &self.0 {
+            Some(bar) => bar.suspend(|| output::note(text)),
+            None => output::note(text),
+        }
+    }
+
     pub fn show(&self, done: usize, total: usize, message: &str) {
         if let Some(bar) = &self.0 {
             bar.set_length(total as u64);

@@ -14,7 +14,7 @@ use super::output;
 use super::progress::AnswersBar;
 use super::report;
 use super::text::{count, one_line};
-use super::wait::until_reported;
+use super::wait::{News, until_reported};
 use crate::domain::state::InterviewState;
 use crate::socket::call::Format;
 use crate::socket::view::Submitted;
@@ -50,13 +50,16 @@ pub fn run(global: &Global, args: &Submit) -> Result<(), Failure> {
 
 fn wait(connection: &mut Connection, id: &str) -> Result<(), Failure> {
     let bar = AnswersBar::new();
-    until_reported(connection, id, &mut |progress| {
-        let message = match progress.state {
-            InterviewState::Reporting => "writing the report",
-            InterviewState::Open => "open: more answers may come",
-            _ => "scoring",
-        };
-        bar.show(progress.done, progress.total, message);
+    until_reported(connection, id, &mut |news| match news {
+        News::Stands(why) => bar.note(&why),
+        News::Moved(progress) => {
+            let message = match progress.state {
+                InterviewState::Reporting => "writing the report",
+                InterviewState::Open => "open: more answers may come",
+                _ => "scoring",
+            };
+            bar.show(progress.done, progress.total, message);
+        }
     })
 }
 
