@@ -72,10 +72,7 @@ fn reloaded(reloaded: &Reloaded, is_looked_for: bool) -> String {
         changed => format!("changed: {}", changed.join(", ")),
     }];
     if !reloaded.needs_restart.is_empty() {
-        lines.push(format!(
-            "not before a restart: {}",
-            reloaded.needs_restart.join(", ")
-        ));
+        lines.push(format!("not before a restart: {}", reloaded.needs_restart.join(", ")));
     }
     if is_looked_for {
         lines.push("the model is looked for again; `interviewd status` shows what comes of it".to_owned());

@@ -35,8 +35,8 @@ fn rubric(config: &Config) -> Result<(), Failure> {
         return Ok(());
     };
     let what = format!("scoring.rubric {}", path.display());
-    let text = fs::read_to_string(path)
-        .map_err(|error| Failure::configuration(format!("{what} cannot be read: {error}")))?;
+    let text =
+        fs::read_to_string(path).map_err(|error| Failure::configuration(format!("{what} cannot be read: {error}")))?;
     Rubric::parse(&text).map_err(|error| Failure::configuration(Failure::chain(&what, &error)))?;
     Ok(())
 }

@@ -16,10 +16,10 @@ use super::submit::Params;
 use super::text::{count, fit, millis, thousands, width};
 use super::{report, report_text, setup};
 use crate::domain::event::{Event, EventKind};
-use crate::domain::interview::Draft;
-use crate::domain::markdown::{band_name, status_name};
+use crate::domain::interview::{Draft, Language};
 use crate::domain::report::Report;
 use crate::domain::rubric::{DEFAULT, Rubric};
+use crate::domain::wording::{band_name, status_name};
 use crate::runtime::{RuntimeError, Search, Variant, demo_model, find};
 use crate::socket::call::Format;
 use crate::socket::notification::Told;
@@ -32,7 +32,10 @@ const INTERVIEW_OF_CLONE: &str = "models/demo/interview.json";
 const FOLDER_TO_KEEP: &str = "interviewd-demo";
 
 pub fn run(global: &Global, args: &Demo) -> Result<(), Failure> {
-    for (option, is_there) in [("--socket", global.socket.is_some()), ("--config", global.config.is_some())] {
+    for (option, is_there) in [
+        ("--socket", global.socket.is_some()),
+        ("--config", global.config.is_some()),
+    ] {
         if is_there {
             return Err(Failure::usage(format!(
                 "{option} is not for the demo, which has a daemon, a socket and a configuration of its own; leave it out"
@@ -229,9 +232,9 @@ fn finish(args: &Demo, report: &Report, took: Duration, look: Look) -> Result<()
 
 /// As in "complete, 59.61 fair, 1.4 s after the submit".
 fn result(report: &Report, took: &str) -> String {
-    let status = status_name(report.status);
+    let status = status_name(report.status, Language::English);
     let overall = match (report.overall, report.band) {
-        (Some(overall), Some(band)) => format!("{overall:.2} {}", band_name(band)),
+        (Some(overall), Some(band)) => format!("{overall:.2} {}", band_name(band, Language::English)),
         _ => "no overall score".to_owned(),
     };
     format!("{status}, {overall}, {took} after the submit")
@@ -250,7 +253,11 @@ fn next_steps(program: &str, keep: Option<&Path>, is_clone: bool) -> String {
         }
     };
     let (config, interview, explained) = match folder {
-        None => (String::new(), INTERVIEW_OF_CLONE.to_owned(), "run the daemon; config.toml explains every key"),
+        None => (
+            String::new(),
+            INTERVIEW_OF_CLONE.to_owned(),
+            "run the daemon; config.toml explains every key",
+        ),
         Some(folder) => (
             format!(" --config {}", quoted(&folder.join("config.toml"))),
             quoted(&folder.join(INTERVIEW_FILE)),
@@ -262,7 +269,9 @@ fn next_steps(program: &str, keep: Option<&Path>, is_clone: bool) -> String {
     steps.push((format!("{program} submit{config} {interview} --wait"), submit));
     let exaone = "how to install a real EXAONE: the demo model is no judge of people";
     steps.push(("models/README.md (in the repository)".to_owned(), exaone));
-    let lines = steps.into_iter().map(|(command, what)| format!("\n{}\n      {what}", broken(&command)));
+    let lines = steps
+        .into_iter()
+        .map(|(command, what)| format!("\n{}\n      {what}", broken(&command)));
     format!("\nWhat next{}", lines.collect::<String>())
 }
 
@@ -329,10 +338,16 @@ mod tests {
 
     #[test]
     fn the_last_line_is_the_result() {
-        assert_eq!(result(&sample(), "1.4 s"), "partial, 72.50 good, 1.4 s after the submit");
+        assert_eq!(
+            result(&sample(), "1.4 s"),
+            "partial, 72.50 good, 1.4 s after the submit"
+        );
         let mut none = sample();
         (none.overall, none.band) = (None, None);
-        assert_eq!(result(&none, "1.4 s"), "partial, no overall score, 1.4 s after the submit");
+        assert_eq!(
+            result(&none, "1.4 s"),
+            "partial, no overall score, 1.4 s after the submit"
+        );
     }
 
     #[test]
@@ -341,7 +356,10 @@ mod tests {
         assert!(clone.contains("\n  target/release/interviewd serve\n"), "{clone}");
         assert!(clone.contains(" submit models/demo/interview.json --wait\n"), "{clone}");
         let elsewhere = next_steps("interviewd", None, false);
-        assert!(elsewhere.contains("\n  interviewd demo --keep interviewd-demo\n"), "{elsewhere}");
+        assert!(
+            elsewhere.contains("\n  interviewd demo --keep interviewd-demo\n"),
+            "{elsewhere}"
+        );
         assert!(
             elsewhere.contains("\n  interviewd serve --config interviewd-demo/config.toml\n"),
             "{elsewhere}"
@@ -351,7 +369,11 @@ mod tests {
             kept.contains("submit --config 'a b/config.toml' 'a b/interview.json' --wait"),
             "{kept}"
         );
-        let long = next_steps(&format!("/{}/interviewd", "x".repeat(50)), Some(Path::new("kept")), false);
+        let long = next_steps(
+            &format!("/{}/interviewd", "x".repeat(50)),
+            Some(Path::new("kept")),
+            false,
+        );
         for text in [&clone, &elsewhere, &kept, &long] {
             assert!(text.lines().all(|line| width(line) <= 80), "{text}");
         }
@@ -369,7 +391,10 @@ mod tests {
             ..Global::default()
         };
         let error = run(&global, &args).unwrap_err();
-        assert!(error.exit() as u8 == 2 && error.to_string().starts_with("--socket"), "{error}");
+        assert!(
+            error.exit() as u8 == 2 && error.to_string().starts_with("--socket"),
+            "{error}"
+        );
     }
 
     #[test]

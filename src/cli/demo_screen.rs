@@ -9,10 +9,11 @@ use super::output::{self, Look};
 use super::report_text::score_bar;
 use super::text::{bar, fit, millis, one_line, pad, pad_left};
 use crate::domain::event::EventKind;
-use crate::domain::interview::Draft;
-use crate::domain::markdown::stage_name;
+use crate::domain::interview::{Draft, Language};
+
 use crate::domain::rubric::Rubric;
 use crate::domain::score::Score;
+use crate::domain::wording::stage_name;
 use crate::scoring::constants::Constants;
 use crate::socket::view::StatusView;
 
@@ -70,7 +71,7 @@ impl Board {
         let constants = Constants::load();
         let rows = draft.answers.iter().enumerate().map(|(index, answer)| Row {
             id: answer.answer_id.clone().unwrap_or_else(|| format!("a{}", index + 1)),
-            title: stage_name(rubric, &answer.stage),
+            title: stage_name(rubric, &answer.stage, Language::Korean),
             stand: Stand::Waiting,
         });
         Self {
@@ -194,7 +195,7 @@ impl Row {
                 format!("reads {tokens}"),
             ),
             Stand::Writing(tokens) => (part(*tokens, budget.verdict), format!("writes {tokens}")),
-            Stand::Scored(score) => (score_bar(*score, look), look.bold(&pad_left(&score.to_string(), 6))),
+            Stand::Scored(score) => (score_bar(*score, look), look.bold(&pad_left(&format!("{score:.2}"), 6))),
             Stand::Unscored(reason) => (" ".repeat(BAR_COLUMNS), look.warn(&fit(reason, 20))),
         };
         format!(
@@ -335,7 +336,7 @@ mod tests {
             "2/17  a2  지원동기  unscored: the engine broke"
         );
         let lines = board.render(Duration::ZERO, PLAIN);
-        assert!(lines[1].ends_with("███████████████░░░░░    72.5"), "{}", lines[1]);
+        assert!(lines[1].ends_with("███████████████░░░░░   72.50"), "{}", lines[1]);
         assert!(
             lines[2].ends_with("the engine broke") && !lines[2].contains('░'),
             "{}",

@@ -195,11 +195,16 @@ mod tests {
     fn a_refusal_says_what_to_do() {
         let busy = Fault::new(Kind::Busy, "the queue is full").with("retry_after_ms", 1_500);
         assert_eq!(Failure::from(busy).to_string(), "the queue is full; try again in 2 s");
-        let early = Fault::new(Kind::NotReady, "the report of iv-1 is not ready: 3 of 17 answers have ended")
-            .with("done", 3)
-            .with("total", 17);
+        let early = Fault::new(
+            Kind::NotReady,
+            "the report of iv-1 is not ready: 3 of 17 answers have ended",
+        )
+        .with("done", 3)
+        .with("total", 17);
         assert_eq!(
-            Failure::from(early).and("`interviewd watch iv-1` follows it").to_string(),
+            Failure::from(early)
+                .and("`interviewd watch iv-1` follows it")
+                .to_string(),
             "the report of iv-1 is not ready: 3 of 17 answers have ended; `interviewd watch iv-1` follows it"
         );
     }

@@ -45,7 +45,10 @@ fn render(list: &ListView, args: &List) -> Vec<String> {
         ));
     }
     if let Some(next) = &list.next {
-        let state = args.state.map(|state| format!(" --state {}", state.as_str())).unwrap_or_default();
+        let state = args
+            .state
+            .map(|state| format!(" --state {}", state.as_str()))
+            .unwrap_or_default();
         lines.push(String::new());
         lines.push(format!(
             "These are the oldest {}; newer ones: interviewd list{state} --limit {} --after {}",

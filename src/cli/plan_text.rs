@@ -21,7 +21,12 @@ pub fn render(shown: &Shown, look: Look) -> Vec<String> {
         fit(&text, look.columns),
         fit(&format!("         {}", model.path), look.columns),
     ];
-    lines.extend(shown.devices.iter().map(|device| device_line(device, shown.cards_assumed, look)));
+    lines.extend(
+        shown
+            .devices
+            .iter()
+            .map(|device| device_line(device, shown.cards_assumed, look)),
+    );
     let told = shown.plan.as_ref().map(|plan| plan.explanation.as_str());
     let told = told.or(shown.problem.as_deref()).unwrap_or_default();
     for note in shown.notes.iter().filter(|note| !told.contains(note.as_str())) {

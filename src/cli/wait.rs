@@ -225,7 +225,10 @@ mod tests {
         })
         .unwrap();
         assert_eq!(told.len(), 1);
-        assert!(told[0].contains("degraded") && told[0].ends_with("no model: /nowhere"), "{told:?}");
+        assert!(
+            told[0].contains("degraded") && told[0].ends_with("no model: /nowhere"),
+            "{told:?}"
+        );
     }
 
     fn told(json: &str) -> Told {

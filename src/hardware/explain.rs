@@ -113,7 +113,9 @@ fn limit(place: &Placed, actor: &ActorPlan, costs: &Costs, slots_max: u32, model
 
 fn speed(model: &ModelFootprint) -> &'static str {
     match model.target {
-        DeviceKind::Cpu => "a CPU gains nothing from more than 17 at once, and 24 take an interview of 20 answers in one go",
+        DeviceKind::Cpu => {
+            "a CPU gains nothing from more than 17 at once, and 24 take an interview of 20 answers in one go"
+        }
         DeviceKind::Cuda if model.quantised() => {
             "with more rows ONNX Runtime leaves its fast kernels for packed weights"
         }

@@ -145,8 +145,8 @@ pub fn plan(input: &PlanInput) -> Result<Plan, PlanError> {
     let mut actors = Vec::new();
     let mut sentences = explain::choice(input, kind);
     for place in &placed {
-        let (slots, limited_by) = slots_of(place.share(), slots_wanted, slots_max, &costs)
-            .ok_or_else(|| refusal(place, input, &costs))?;
+        let (slots, limited_by) =
+            slots_of(place.share(), slots_wanted, slots_max, &costs).ok_or_else(|| refusal(place, input, &costs))?;
         let actor = actor(place, slots, limited_by, input, &costs);
         sentences.push(explain::device(place, &actor, &costs, slots_max, input.model));
         actors.extend(std::iter::repeat_n(actor, place.actors as usize));

@@ -92,9 +92,13 @@ fn a_cpu_is_held_at_what_its_speed_gains_from() {
     let plan = planned(&[], &exaone_2_4b(DeviceKind::Cpu), PoolWanted::default()).unwrap();
     assert_eq!((plan.device, slots(&plan)), (DeviceKind::Cpu, vec![(0, 24)]));
     assert_eq!(plan.actors[0].reserve_bytes, GIB);
-    let expected = "On the CPU, for which the model was exported. CPU (32,768 MiB, 28,672 free, 1,024 kept in reserve): weights";
+    let expected =
+        "On the CPU, for which the model was exported. CPU (32,768 MiB, 28,672 free, 1,024 kept in reserve): weights";
     assert!(plan.explanation.starts_with(expected), "{}", plan.explanation);
-    assert!(plan.explanation.contains("held at 24: a CPU gains nothing from more than 17 at once"));
+    assert!(
+        plan.explanation
+            .contains("held at 24: a CPU gains nothing from more than 17 at once")
+    );
 }
 
 #[test]

@@ -22,7 +22,12 @@ const QUOTED: [(&str, &str); 4] = [
 ];
 
 fn sized(index: u32, gib: u64) -> Device {
-    card(index, &format!("{gib} GiB card"), gib * GIB, gib * GIB - CARD_TAKEN_ASSUMED)
+    card(
+        index,
+        &format!("{gib} GiB card"),
+        gib * GIB,
+        gib * GIB - CARD_TAKEN_ASSUMED,
+    )
 }
 
 fn machines() -> Vec<(String, Vec<Device>)> {

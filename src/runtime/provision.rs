@@ -122,7 +122,10 @@ fn download(variant: Variant, wheel: &Wheel, folder: &Path) -> Result<PathBuf, R
 fn last_lines(complaint: &[u8]) -> String {
     let text = String::from_utf8_lossy(complaint);
     let said = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let mut lines: Vec<_> = said().filter_map(|line| line.strip_prefix("ERROR:")).map(str::trim).collect();
+    let mut lines: Vec<_> = said()
+        .filter_map(|line| line.strip_prefix("ERROR:"))
+        .map(str::trim)
+        .collect();
     if lines.is_empty() {
         lines = said().collect();
     }

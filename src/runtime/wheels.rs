@@ -191,7 +191,10 @@ mod tests {
         );
         assert!(text.contains("runtime.library"), "{text}");
         let lines = by_hand_lines(Variant::Cpu);
-        assert!(lines.iter().any(|line| line.starts_with("  python3 -m pip download")), "{lines:?}");
+        assert!(
+            lines.iter().any(|line| line.starts_with("  python3 -m pip download")),
+            "{lines:?}"
+        );
         assert!(lines.iter().all(|line| !line.contains("&&")), "{lines:?}");
     }
 }
