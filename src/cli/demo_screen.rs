@@ -1,8 +1,11 @@
 //! What the demo shows while it scores: a live row for each answer on a terminal, a line for each end in a pipe.
 
+use std::io;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::process::getpgrp;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 
 use super::exit::Failure;
 use super::output::{self, Look};
@@ -212,6 +215,34 @@ pub struct Screen(Option<Rows>);
 struct Rows {
     all: MultiProgress,
     bars: Vec<ProgressBar>,
+    _quiet: Option<QuietKeys>,
+}
+
+/// Keeps a terminal from writing `^C` into the rows, which would move them; undone at the end.
+struct QuietKeys(Termios);
+
+impl QuietKeys {
+    fn new() -> Option<Self> {
+        let usual = is_in_foreground().then(|| tcgetattr(io::stdout()).ok())??;
+        let mut quiet = usual.clone();
+        quiet.local_modes.remove(LocalModes::ECHOCTL);
+        tcsetattr(io::stdout(), OptionalActions::Now, &quiet).ok()?;
+        Some(Self(usual))
+    }
+}
+
+impl Drop for QuietKeys {
+    fn drop(&mut self) {
+        // A terminal that has gone needs nothing.
+        if is_in_foreground() {
+            let _ = tcsetattr(io::stdout(), OptionalActions::Now, &self.0);
+        }
+    }
+}
+
+/// A job in the background that changes its terminal is stopped.
+fn is_in_foreground() -> bool {
+    tcgetpgrp(io::stdout()).is_ok_and(|group| group == getpgrp())
 }
 
 impl Screen {
@@ -225,7 +256,11 @@ impl Screen {
         let bars = (0..lines)
             .map(|_| all.add(ProgressBar::new(1).with_style(style.clone())))
             .collect();
-        Self(Some(Rows { all, bars }))
+        Self(Some(Rows {
+            all,
+            bars,
+            _quiet: QuietKeys::new(),
+        }))
     }
 
     pub fn draw(&self, board: &Board, elapsed: Duration, look: Look) {

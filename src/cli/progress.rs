@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::output;
 
 /// Shows how many answers have ended, and what goes on.
+#[derive(Clone)]
 pub struct AnswersBar(Option<ProgressBar>);
 
 impl AnswersBar {
@@ -37,12 +38,16 @@ impl AnswersBar {
             bar.set_message(message.to_owned());
         }
     }
+
+    pub fn clear(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 impl Drop for AnswersBar {
     fn drop(&mut self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
+        self.clear();
     }
 }
