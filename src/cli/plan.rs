@@ -61,6 +61,11 @@ fn shown(config: Config, folder: &ModelFolder, detected: Detected) -> Result<Sho
         Ok(plan) => (Some(plan), None),
         Err(problem) => (None, Some(problem)),
     };
+    // Nobody need install what this model does not use.
+    let no_cards = detected.cuda_problem.map(|problem| match footprint.target {
+        DeviceKind::Cuda => problem,
+        DeviceKind::Cpu => format!("no NVIDIA card, and this model needs none: {problem}"),
+    });
     let mut devices = detected.cards;
     devices.push(detected.cpu);
     Ok(Shown {
@@ -73,7 +78,7 @@ fn shown(config: Config, folder: &ModelFolder, detected: Detected) -> Result<Sho
         },
         devices,
         cards_assumed: false,
-        notes: detected.cuda_problem.into_iter().chain(detected.warnings).collect(),
+        notes: no_cards.into_iter().chain(detected.warnings).collect(),
         plan,
         problem,
     })
@@ -135,7 +140,10 @@ mod tests {
         let plan = shown.plan.expect("it fits");
         assert_eq!(plan.device, DeviceKind::Cpu);
         assert!(plan.actors[0].slots >= 17, "{plan:?}");
-        assert_eq!(shown.notes, ["there is no NVIDIA driver"]);
+        assert_eq!(
+            shown.notes,
+            ["no NVIDIA card, and this model needs none: there is no NVIDIA driver"]
+        );
     }
 
     #[test]
