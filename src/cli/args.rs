@@ -38,7 +38,6 @@ Examples:
     version,
     max_term_width = 100,
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     after_help = EXAMPLES,
     after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}")
 )]
@@ -114,7 +113,7 @@ pub enum Verb {
     Resume,
     /// Drain, then end the daemon; unfinished work goes on at its next start [admin]
     Shutdown(Shutdown),
-    /// Look at the configuration
+    /// Look at the configuration, or have the daemon take it over
     Config(Config),
 }
 
@@ -149,7 +148,7 @@ pub struct Demo {
     /// Where the report is written as JSON [default: interviewd-demo-report.json in the system's temporary folder]
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Keep the daemon's folder (configuration, model, store, log) here; it must not exist or be empty
+    /// Keep the daemon's folder (configuration, model, interview, store, log) here; it must not exist or be empty
     #[arg(long, value_name = "FOLDER")]
     pub keep: Option<PathBuf>,
 }
@@ -176,8 +175,10 @@ pub struct Submit {
 
 #[derive(Debug, clap::Args)]
 pub struct Report {
+    /// The interview's id, as `interviewd list` shows it
     #[arg(value_name = "ID")]
     pub id: String,
+    /// How the report is written
     #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
     pub format: ReportFormat,
 }
@@ -216,6 +217,7 @@ pub struct List {
 
 #[derive(Debug, clap::Args)]
 pub struct Watch {
+    /// The interview's id, as `interviewd list` shows it [default: all interviews]
     #[arg(value_name = "ID")]
     pub id: Option<String>,
     /// Print each event as one line of JSON
@@ -225,6 +227,7 @@ pub struct Watch {
 
 #[derive(Debug, clap::Args)]
 pub struct Id {
+    /// The interview's id, as `interviewd list` shows it
     #[arg(value_name = "ID")]
     pub id: String,
     /// Print the protocol's result as one line of JSON
@@ -259,6 +262,8 @@ pub struct Config {
 pub enum ConfigVerb {
     /// Check the configuration and show every setting that would be in force
     Check,
+    /// Have the daemon read its configuration again, and look again for a model that it could not load [admin]
+    Reload(Json),
 }
 
 fn state(text: &str) -> Result<InterviewState, String> {
@@ -323,8 +328,13 @@ mod tests {
             "resume",
             "shutdown --timeout 5",
             "config check",
+            "config reload --json",
+            "help",
+            "help config reload",
         ] {
-            assert!(parsed(&format!("interviewd {line}")).is_ok(), "{line}");
+            let refused = parsed(&format!("interviewd {line}")).err();
+            let refused = refused.filter(|error| error.kind() != clap::error::ErrorKind::DisplayHelp);
+            assert!(refused.is_none(), "{line}: {refused:?}");
         }
     }
 

@@ -1,10 +1,10 @@
 //! The verbs that are one call and one line.
 
-use super::args::{Global, Id, Shutdown};
+use super::args::{Global, Id, Json, Shutdown};
 use super::connection::{Connection, OfInterview, parsed};
 use super::exit::Failure;
 use super::output;
-use crate::socket::view::{Accepting, Cancelled, DaemonState, Deleted, Moved};
+use crate::socket::view::{Accepting, Cancelled, DaemonState, Deleted, Moved, Reloaded, StatusView};
 
 pub fn cancel(global: &Global, args: &Id) -> Result<(), Failure> {
     about_one(global, args, "interview.cancel", |cancelled: Cancelled| {
@@ -43,7 +43,41 @@ pub fn shutdown(global: &Global, args: &Shutdown) -> Result<(), Failure> {
     let params = ShutdownParams {
         timeout_s: args.timeout,
     };
-    steer(global, "shutdown", params)
+    let _: Accepting = Connection::open(global)?.call("shutdown", params)?;
+    let within = match args.timeout {
+        Some(seconds) => format!("within {seconds} s"),
+        None => "once what runs has ended, at the latest after daemon.drain_s".to_owned(),
+    };
+    output::line(&format!(
+        "stopping: ends {within}; unfinished work goes on at the next start"
+    ))
+}
+
+/// Has the daemon take its configuration over.
+pub fn reload(global: &Global, args: &Json) -> Result<(), Failure> {
+    let mut connection = Connection::open(global)?;
+    let before: StatusView = connection.call("status", ())?;
+    let raw = connection.raw("config.reload", ())?;
+    if args.json {
+        return output::json(&raw);
+    }
+    let after: StatusView = connection.call("status", ())?;
+    let is_looked_for = before.state == DaemonState::Degraded || after.state == DaemonState::Starting;
+    output::line(&reloaded(&parsed(&raw)?, is_looked_for))
+}
+
+fn reloaded(reloaded: &Reloaded, is_looked_for: bool) -> String {
+    let mut lines = vec![match reloaded.changed.as_slice() {
+        [] => "changed: nothing".to_owned(),
+        changed => format!("changed: {}", changed.join(", ")),
+    }];
+    if !reloaded.needs_restart.is_empty() {
+        lines.push(format!("not before a restart: {}", reloaded.needs_restart.join(", ")));
+    }
+    if is_looked_for {
+        lines.push("the model is looked for again; `interviewd status` shows what comes of it".to_owned());
+    }
+    lines.join("\n")
 }
 
 #[derive(serde::Serialize)]
@@ -73,4 +107,30 @@ fn steer(global: &Global, method: &str, params: impl serde::Serialize) -> Result
         DaemonState::Starting => "starting: interviews are accepted, and scored once the model is loaded",
         DaemonState::Degraded => "degraded: interviews are accepted and held; `interviewd status` says why",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_says_what_it_did_and_what_it_could_not() {
+        let keys = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let both = Reloaded {
+            changed: keys(&["queue.max_queued_answers", "log.level"]),
+            needs_restart: keys(&["store.path"]),
+        };
+        assert_eq!(
+            reloaded(&both, false),
+            "changed: queue.max_queued_answers, log.level\nnot before a restart: store.path"
+        );
+        let nothing = Reloaded {
+            changed: Vec::new(),
+            needs_restart: Vec::new(),
+        };
+        assert_eq!(
+            reloaded(&nothing, true),
+            "changed: nothing\nthe model is looked for again; `interviewd status` shows what comes of it"
+        );
+    }
 }

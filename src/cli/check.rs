@@ -9,10 +9,11 @@ use crate::config::{Config, Loaded};
 use crate::domain::rubric::Rubric;
 use crate::runtime::{Check, ModelFolder, Search, find};
 
-/// A configuration that is right in itself passes; what a start would miss besides is only warned of.
+/// A configuration with which `serve` would not refuse to start passes; what it would then miss is only warned of.
 pub fn run(global: &Global) -> Result<(), Failure> {
     let loaded = settings::loaded(global)?;
-    let warnings = [rubric(&loaded.config)?, model(&loaded.config), runtime(&loaded.config)];
+    rubric(&loaded.config)?;
+    let warnings = [model(&loaded.config), runtime(&loaded.config)];
     output::text(&described(&loaded))?;
     for warning in warnings.iter().flatten() {
         output::note(&format!("warning: {warning}"));
@@ -28,27 +29,16 @@ fn described(loaded: &Loaded) -> String {
     format!("{file}\n{}", loaded.describe())
 }
 
-/// A rubric that is there and wrong is a wrong configuration.
-fn rubric(config: &Config) -> Result<Option<String>, Failure> {
+/// A rubric that is wrong or not there is a wrong configuration.
+fn rubric(config: &Config) -> Result<(), Failure> {
     let Some(path) = &config.scoring.rubric else {
-        return Ok(None);
+        return Ok(());
     };
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => {
-            return Ok(Some(format!(
-                "scoring.rubric {} cannot be read: {error}",
-                path.display()
-            )));
-        }
-    };
-    match Rubric::parse(&text) {
-        Ok(_) => Ok(None),
-        Err(error) => {
-            let what = format!("scoring.rubric {}", path.display());
-            Err(Failure::configuration(Failure::chain(&what, &error)))
-        }
-    }
+    let what = format!("scoring.rubric {}", path.display());
+    let text =
+        fs::read_to_string(path).map_err(|error| Failure::configuration(format!("{what} cannot be read: {error}")))?;
+    Rubric::parse(&text).map_err(|error| Failure::configuration(Failure::chain(&what, &error)))?;
+    Ok(())
 }
 
 fn model(config: &Config) -> Option<String> {
@@ -70,17 +60,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_rubric_is_a_wrong_configuration_and_a_missing_one_a_warning() {
+    fn a_rubric_that_is_wrong_or_missing_is_a_wrong_configuration() {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::default();
-        assert!(rubric(&config).unwrap().is_none());
+        assert!(rubric(&config).is_ok());
         let path = folder.path().join("rubric.toml");
         config.scoring.rubric = Some(path.clone());
-        assert!(
-            rubric(&config)
-                .unwrap()
-                .is_some_and(|warning| warning.contains("rubric.toml cannot be read"))
-        );
+        let missing = rubric(&config).unwrap_err();
+        assert_eq!(missing.exit() as u8, 78);
+        assert!(missing.to_string().contains("rubric.toml cannot be read"), "{missing}");
         fs::write(&path, "id = 1").unwrap();
         assert_eq!(rubric(&config).unwrap_err().exit() as u8, 78);
     }

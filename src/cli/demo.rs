@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 
 use super::args::{Demo, Global};
 use super::connection::{Connection, parsed};
-use super::demo_daemon::DemoDaemon;
+use super::demo_daemon::{DemoDaemon, INTERVIEW_FILE};
 use super::demo_screen::{Board, Screen};
 use super::exit::Failure;
 use super::interrupt::Interrupt;
 use super::leftovers::Leftovers;
 use super::output::{self, Look};
 use super::submit::Params;
-use super::text::{count, fit, millis, thousands};
+use super::text::{count, fit, millis, thousands, width};
 use super::{report, report_text, setup};
 use crate::domain::event::{Event, EventKind};
-use crate::domain::interview::Draft;
-use crate::domain::markdown::status_name;
+use crate::domain::interview::{Draft, Language};
 use crate::domain::report::Report;
 use crate::domain::rubric::{DEFAULT, Rubric};
+use crate::domain::wording::{band_name, status_name};
 use crate::runtime::{RuntimeError, Search, Variant, demo_model, find};
 use crate::socket::call::Format;
 use crate::socket::notification::Told;
@@ -27,8 +27,21 @@ use crate::socket::view::{StatusView, Submitted};
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const REPORT_FILE: &str = "interviewd-demo-report.json";
+/// Where the repository has the interview.
+const INTERVIEW_OF_CLONE: &str = "models/demo/interview.json";
+const FOLDER_TO_KEEP: &str = "interviewd-demo";
 
 pub fn run(global: &Global, args: &Demo) -> Result<(), Failure> {
+    for (option, is_there) in [
+        ("--socket", global.socket.is_some()),
+        ("--config", global.config.is_some()),
+    ] {
+        if is_there {
+            return Err(Failure::usage(format!(
+                "{option} is not for the demo, which has a daemon, a socket and a configuration of its own; leave it out"
+            )));
+        }
+    }
     let leftovers = Leftovers::default();
     let interrupt = Interrupt::listen(leftovers.clone())?;
     let _clearing = Clearing(leftovers.clone());
@@ -201,10 +214,7 @@ fn finish(args: &Demo, report: &Report, took: Duration, look: Look) -> Result<()
     let usual = std::env::temp_dir().join(REPORT_FILE);
     let file = args.output.as_deref().unwrap_or(&usual);
     output::line("")?;
-    let answers = count(report.answers.len(), "answer");
-    let status = status_name(report.status);
     let took = millis(took.as_millis() as u64);
-    output::line(&look.bold(&format!("{status}: a report of {answers}, {took} after the submit")))?;
     match write(file, report) {
         Ok(()) => output::line(&format!("As JSON: {}", file.display()))?,
         // Asked for, it is part of the task; otherwise the report has been shown.
@@ -214,21 +224,82 @@ fn finish(args: &Demo, report: &Report, took: Duration, look: Look) -> Result<()
     if let Some(keep) = &args.keep {
         output::line(&format!("The daemon's folder: {}", keep.display()))?;
     }
-    output::line(&next_steps(
-        &std::env::args().next().unwrap_or_else(|| "interviewd".to_owned()),
-    ))
+    let program = std::env::args().next().unwrap_or_else(|| "interviewd".to_owned());
+    let is_clone = Path::new(INTERVIEW_OF_CLONE).is_file();
+    output::line(&next_steps(&program, args.keep.as_deref(), is_clone))?;
+    output::line(&format!("\n{}", look.bold(&result(report, &took))))
 }
 
-fn next_steps(program: &str) -> String {
-    format!(
-        "\nWhat next\n\
-        \x20 {program} serve\n\
-        \x20     run the daemon; config.toml explains every key\n\
-        \x20 {program} submit models/demo/interview.json --wait\n\
-        \x20     from another terminal: score this interview, or one of your own\n\
-        \x20 models/README.md\n\
-        \x20     how to export and install a real EXAONE: the demo model is no judge of people"
-    )
+/// As in "complete, 59.61 fair, 1.4 s after the submit".
+fn result(report: &Report, took: &str) -> String {
+    let status = status_name(report.status, Language::English);
+    let overall = match (report.overall, report.band) {
+        (Some(overall), Some(band)) => format!("{overall:.2} {}", band_name(band, Language::English)),
+        _ => "no overall score".to_owned(),
+    };
+    format!("{status}, {overall}, {took} after the submit")
+}
+
+/// Commands that work here: with the kept folder, in a clone of the repository, or with a folder that is kept first.
+fn next_steps(program: &str, keep: Option<&Path>, is_clone: bool) -> String {
+    let mut steps = Vec::new();
+    let folder = match (keep, is_clone) {
+        (None, true) => None,
+        (Some(keep), _) => Some(keep),
+        (None, false) => {
+            let what = "keep a folder with the model, a configuration and this interview";
+            steps.push((format!("{program} demo --keep {FOLDER_TO_KEEP}"), what));
+            Some(Path::new(FOLDER_TO_KEEP))
+        }
+    };
+    let (config, interview, explained) = match folder {
+        None => (
+            String::new(),
+            INTERVIEW_OF_CLONE.to_owned(),
+            "run the daemon; config.toml explains every key",
+        ),
+        Some(folder) => (
+            format!(" --config {}", quoted(&folder.join("config.toml"))),
+            quoted(&folder.join(INTERVIEW_FILE)),
+            "run the daemon",
+        ),
+    };
+    steps.push((format!("{program} serve{config}"), explained));
+    let submit = "from another terminal: score this interview, or one of your own";
+    steps.push((format!("{program} submit{config} {interview} --wait"), submit));
+    let exaone = "how to install a real EXAONE: the demo model is no judge of people";
+    steps.push(("models/README.md (in the repository)".to_owned(), exaone));
+    let lines = steps
+        .into_iter()
+        .map(|(command, what)| format!("\n{}\n      {what}", broken(&command)));
+    format!("\nWhat next{}", lines.collect::<String>())
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_');
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+/// A command behind an indent, broken as a shell allows it where it is wider than 80 columns.
+fn broken(command: &str) -> String {
+    let mut lines = vec![String::from(" ")];
+    for word in command.split(' ') {
+        let last = lines.last_mut().expect("there is one from the beginning");
+        // Room for the mark of a break.
+        if width(last) + 1 + width(word) > 78 && !last.trim().is_empty() {
+            last.push_str(" \\");
+            lines.push(format!("      {word}"));
+        } else {
+            last.push(' ');
+            last.push_str(word);
+        }
+    }
+    lines.join("\n")
 }
 
 /// Replaces what lies there, rather than following a link of somebody else's.
@@ -263,6 +334,67 @@ mod tests {
         assert_eq!(read, sample());
         assert!(!elsewhere.exists(), "a link is replaced, not followed");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_last_line_is_the_result() {
+        assert_eq!(
+            result(&sample(), "1.4 s"),
+            "partial, 72.50 good, 1.4 s after the submit"
+        );
+        let mut none = sample();
+        (none.overall, none.band) = (None, None);
+        assert_eq!(
+            result(&none, "1.4 s"),
+            "partial, no overall score, 1.4 s after the submit"
+        );
+    }
+
+    #[test]
+    fn what_is_next_works_where_it_is_read() {
+        let clone = next_steps("target/release/interviewd", None, true);
+        assert!(clone.contains("\n  target/release/interviewd serve\n"), "{clone}");
+        assert!(clone.contains(" submit models/demo/interview.json --wait\n"), "{clone}");
+        let elsewhere = next_steps("interviewd", None, false);
+        assert!(
+            elsewhere.contains("\n  interviewd demo --keep interviewd-demo\n"),
+            "{elsewhere}"
+        );
+        assert!(
+            elsewhere.contains("\n  interviewd serve --config interviewd-demo/config.toml\n"),
+            "{elsewhere}"
+        );
+        let kept = next_steps("interviewd", Some(Path::new("a b")), true);
+        assert!(
+            kept.contains("submit --config 'a b/config.toml' 'a b/interview.json' --wait"),
+            "{kept}"
+        );
+        let long = next_steps(
+            &format!("/{}/interviewd", "x".repeat(50)),
+            Some(Path::new("kept")),
+            false,
+        );
+        for text in [&clone, &elsewhere, &kept, &long] {
+            assert!(text.lines().all(|line| width(line) <= 80), "{text}");
+        }
+        assert!(long.contains(" \\\n      "), "{long}");
+    }
+
+    #[test]
+    fn options_of_a_daemon_that_is_not_the_demos_are_refused() {
+        let args = Demo {
+            output: None,
+            keep: None,
+        };
+        let global = Global {
+            socket: Some("/s".into()),
+            ..Global::default()
+        };
+        let error = run(&global, &args).unwrap_err();
+        assert!(
+            error.exit() as u8 == 2 && error.to_string().starts_with("--socket"),
+            "{error}"
+        );
     }
 
     #[test]

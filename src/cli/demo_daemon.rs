@@ -22,6 +22,8 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const LOG_LINES_SHOWN: usize = 8;
+/// The interview in the demo's folder.
+pub const INTERVIEW_FILE: &str = "interview.json";
 
 pub struct DemoDaemon {
     leftovers: Leftovers,
@@ -52,6 +54,8 @@ impl DemoDaemon {
             socket: folder.join("interviewd.sock"),
             log: folder.join("daemon.log"),
         };
+        let interview = folder.join(INTERVIEW_FILE);
+        fs::write(&interview, demo_model::INTERVIEW).map_err(|error| file_failure(&interview, &error))?;
         let config = folder.join("config.toml");
         let text = daemon.config(&folder, &model, library);
         fs::write(&config, text).map_err(|error| file_failure(&config, &error))?;

@@ -1,18 +1,22 @@
 //! What the demo shows while it scores: a live row for each answer on a terminal, a line for each end in a pipe.
 
+use std::io;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::process::getpgrp;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 
 use super::exit::Failure;
 use super::output::{self, Look};
 use super::report_text::score_bar;
 use super::text::{bar, fit, millis, one_line, pad, pad_left};
 use crate::domain::event::EventKind;
-use crate::domain::interview::Draft;
-use crate::domain::markdown::stage_name;
+use crate::domain::interview::{Draft, Language};
+
 use crate::domain::rubric::Rubric;
 use crate::domain::score::Score;
+use crate::domain::wording::stage_name;
 use crate::scoring::constants::Constants;
 use crate::socket::view::StatusView;
 
@@ -70,7 +74,7 @@ impl Board {
         let constants = Constants::load();
         let rows = draft.answers.iter().enumerate().map(|(index, answer)| Row {
             id: answer.answer_id.clone().unwrap_or_else(|| format!("a{}", index + 1)),
-            title: stage_name(rubric, &answer.stage),
+            title: stage_name(rubric, &answer.stage, Language::Korean),
             stand: Stand::Waiting,
         });
         Self {
@@ -194,7 +198,7 @@ impl Row {
                 format!("reads {tokens}"),
             ),
             Stand::Writing(tokens) => (part(*tokens, budget.verdict), format!("writes {tokens}")),
-            Stand::Scored(score) => (score_bar(*score, look), look.bold(&pad_left(&score.to_string(), 6))),
+            Stand::Scored(score) => (score_bar(*score, look), look.bold(&pad_left(&format!("{score:.2}"), 6))),
             Stand::Unscored(reason) => (" ".repeat(BAR_COLUMNS), look.warn(&fit(reason, 20))),
         };
         format!(
@@ -211,6 +215,34 @@ pub struct Screen(Option<Rows>);
 struct Rows {
     all: MultiProgress,
     bars: Vec<ProgressBar>,
+    _quiet: Option<QuietKeys>,
+}
+
+/// Keeps a terminal from writing `^C` into the rows, which would move them; undone at the end.
+struct QuietKeys(Termios);
+
+impl QuietKeys {
+    fn new() -> Option<Self> {
+        let usual = is_in_foreground().then(|| tcgetattr(io::stdout()).ok())??;
+        let mut quiet = usual.clone();
+        quiet.local_modes.remove(LocalModes::ECHOCTL);
+        tcsetattr(io::stdout(), OptionalActions::Now, &quiet).ok()?;
+        Some(Self(usual))
+    }
+}
+
+impl Drop for QuietKeys {
+    fn drop(&mut self) {
+        // A terminal that has gone needs nothing.
+        if is_in_foreground() {
+            let _ = tcsetattr(io::stdout(), OptionalActions::Now, &self.0);
+        }
+    }
+}
+
+/// A job in the background that changes its terminal is stopped.
+fn is_in_foreground() -> bool {
+    tcgetpgrp(io::stdout()).is_ok_and(|group| group == getpgrp())
 }
 
 impl Screen {
@@ -224,7 +256,11 @@ impl Screen {
         let bars = (0..lines)
             .map(|_| all.add(ProgressBar::new(1).with_style(style.clone())))
             .collect();
-        Self(Some(Rows { all, bars }))
+        Self(Some(Rows {
+            all,
+            bars,
+            _quiet: QuietKeys::new(),
+        }))
     }
 
     pub fn draw(&self, board: &Board, elapsed: Duration, look: Look) {
@@ -335,7 +371,7 @@ mod tests {
             "2/17  a2  지원동기  unscored: the engine broke"
         );
         let lines = board.render(Duration::ZERO, PLAIN);
-        assert!(lines[1].ends_with("███████████████░░░░░    72.5"), "{}", lines[1]);
+        assert!(lines[1].ends_with("███████████████░░░░░   72.50"), "{}", lines[1]);
         assert!(
             lines[2].ends_with("the engine broke") && !lines[2].contains('░'),
             "{}",

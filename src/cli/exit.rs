@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
+use super::text::one_line;
 use crate::socket::client::ClientError;
 use crate::socket::fault::{Fault, Kind};
 
@@ -78,7 +79,15 @@ impl Failure {
         }
     }
 
-    /// An error with everything that caused it, on one line.
+    /// The same failure with a further half sentence.
+    pub fn and(self, advice: &str) -> Self {
+        match self {
+            Self::Told { exit, message } => Self::told(exit, format!("{message}; {advice}")),
+            other => other,
+        }
+    }
+
+    /// An error with everything that caused it.
     pub fn chain(what: &str, error: &dyn std::error::Error) -> String {
         let mut message = match what {
             "" => error.to_string(),
@@ -123,7 +132,6 @@ fn advice(fault: &Fault) -> Option<String> {
             wait.map(|ms| format!("try again in {} s", ms.div_ceil(1_000).max(1)))
         }
         Kind::Draining => Some("`interviewd resume` opens it again".to_owned()),
-        Kind::NotReady => Some("`interviewd watch ID` follows it".to_owned()),
         Kind::NotFound => Some("`interviewd list` shows what there is".to_owned()),
         Kind::Forbidden => {
             Some("ask as root, as the daemon's own user, or add your uid to socket.admin_uids".to_owned())
@@ -136,12 +144,7 @@ fn advice(fault: &Fault) -> Option<String> {
 
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
-        let mut message = fault.message.clone();
-        if fault.kind == Kind::NotReady
-            && let (Some(done), Some(total)) = (fault.data.get("done"), fault.data.get("total"))
-        {
-            message = format!("{message} ({done} of {total} answers have ended)");
-        }
+        let mut message = one_line(&fault.message);
         if let Some(advice) = advice(&fault) {
             message = format!("{message}; {advice}");
         }
@@ -154,9 +157,9 @@ impl From<ClientError> for Failure {
         match error {
             ClientError::Fault(fault) => fault.into(),
             ClientError::Connect { .. } => Self::failed(format!("{error}, or name another socket with --socket")),
-            ClientError::Closed => Self::failed(format!(
-                "{error}; what it had accepted is stored and goes on at its next start"
-            )),
+            ClientError::Closed => {
+                Self::failed("the daemon has ended or was killed; start it again: what was accepted goes on")
+            }
             ClientError::Io(_) | ClientError::TimedOut(_) | ClientError::Protocol(_) => Self::failed(error.to_string()),
         }
     }
@@ -192,12 +195,17 @@ mod tests {
     fn a_refusal_says_what_to_do() {
         let busy = Fault::new(Kind::Busy, "the queue is full").with("retry_after_ms", 1_500);
         assert_eq!(Failure::from(busy).to_string(), "the queue is full; try again in 2 s");
-        let early = Fault::new(Kind::NotReady, "iv-1 has no report yet")
-            .with("done", 3)
-            .with("total", 17);
+        let early = Fault::new(
+            Kind::NotReady,
+            "the report of iv-1 is not ready: 3 of 17 answers have ended",
+        )
+        .with("done", 3)
+        .with("total", 17);
         assert_eq!(
-            Failure::from(early).to_string(),
-            "iv-1 has no report yet (3 of 17 answers have ended); `interviewd watch ID` follows it"
+            Failure::from(early)
+                .and("`interviewd watch iv-1` follows it")
+                .to_string(),
+            "the report of iv-1 is not ready: 3 of 17 answers have ended; `interviewd watch iv-1` follows it"
         );
     }
 

@@ -4,7 +4,7 @@ use super::args::{Global, List};
 use super::connection::{Connection, parsed};
 use super::exit::Failure;
 use super::output;
-use super::text::{pad, pad_left};
+use super::text::{one_line, pad, pad_left};
 use crate::socket::call::ListParams;
 use crate::socket::view::ListView;
 
@@ -18,10 +18,10 @@ pub fn run(global: &Global, args: &List) -> Result<(), Failure> {
     if args.json {
         return output::json(&raw);
     }
-    output::line(&render(&parsed(&raw)?).join("\n"))
+    output::line(&render(&parsed(&raw)?, args).join("\n"))
 }
 
-fn render(list: &ListView) -> Vec<String> {
+fn render(list: &ListView, args: &List) -> Vec<String> {
     if list.interviews.is_empty() {
         return vec!["no interviews".to_owned()];
     }
@@ -45,9 +45,16 @@ fn render(list: &ListView) -> Vec<String> {
         ));
     }
     if let Some(next) = &list.next {
+        let state = args
+            .state
+            .map(|state| format!(" --state {}", state.as_str()))
+            .unwrap_or_default();
+        lines.push(String::new());
         lines.push(format!(
-            "there are more: interviewd list --after {}",
-            super::text::one_line(next)
+            "These are the oldest {}; newer ones: interviewd list{state} --limit {} --after {}",
+            list.interviews.len(),
+            args.limit,
+            one_line(next)
         ));
     }
     lines
@@ -64,19 +71,26 @@ mod tests {
                 {"interview_id":"a-longer-id","state":"complete","done":5,"total":5,"submitted_at":"2026-01-31T09:01:00.000Z"}],"next":"t5"}"#,
         )
         .unwrap();
+        let args = List {
+            state: Some(crate::domain::state::InterviewState::Scoring),
+            limit: 2,
+            after: None,
+            json: false,
+        };
         assert_eq!(
-            render(&list),
+            render(&list, &args),
             [
                 "interview    state      answers  submitted",
                 "iv-001       scoring       3/17  2026-01-31T09:00:00.000Z",
                 "a-longer-id  complete       5/5  2026-01-31T09:01:00.000Z",
-                "there are more: interviewd list --after t5",
+                "",
+                "These are the oldest 2; newer ones: interviewd list --state scoring --limit 2 --after t5",
             ]
         );
         let none = ListView {
             interviews: Vec::new(),
             next: None,
         };
-        assert_eq!(render(&none), ["no interviews"]);
+        assert_eq!(render(&none, &args), ["no interviews"]);
     }
 }

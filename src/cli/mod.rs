@@ -51,7 +51,8 @@ pub fn main() -> ExitCode {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
             if matches!(failure, Failure::Told { .. }) {
-                output::note(&text::one_line(&failure.to_string()));
+                // Some say it in several lines: where in a file something is wrong, or commands to be copied.
+                output::note(&text::harmless(failure.to_string().trim_end()));
             }
             failure.exit().into()
         }
@@ -76,8 +77,9 @@ fn run(args: &Args) -> Result<(), Failure> {
         Verb::Drain => calls::drain(global),
         Verb::Resume => calls::resume(global),
         Verb::Shutdown(shutdown) => calls::shutdown(global, shutdown),
-        Verb::Config(config) => match config.verb {
+        Verb::Config(config) => match &config.verb {
             ConfigVerb::Check => check::run(global),
+            ConfigVerb::Reload(json) => calls::reload(global, json),
         },
     }
 }

@@ -8,17 +8,20 @@ use super::{output, plan_text, settings};
 use crate::config::Config;
 use crate::daemon::planning::footprint;
 use crate::daemon::{Settings, make_plan};
-use crate::hardware::devices::{Detected, Device, DeviceKind, detect};
+use crate::hardware::devices::{CARD_TAKEN_ASSUMED, Detected, Device, DeviceKind, detect};
 use crate::hardware::footprint::Precision;
 use crate::hardware::plan::Plan;
 use crate::runtime::{Check, ModelFolder};
 
 const GIB: f64 = (1_u64 << 30) as f64;
+
 /// What is printed.
 #[derive(Debug, Serialize)]
 pub struct Shown {
     pub model: ShownModel,
     pub devices: Vec<Device>,
+    /// Whether the cards are thought of: what is free of them is an assumption then.
+    pub cards_assumed: bool,
     /// Why there are no cards, and what is strange about those that there are.
     pub notes: Vec<String>,
     pub plan: Option<Plan>,
@@ -39,7 +42,8 @@ pub fn run(global: &Global, args: &Args) -> Result<(), Failure> {
     let config = settings::loaded(global)?.config;
     let folder = ModelFolder::open(&config.model.path, Check::Sizes)
         .map_err(|error| Failure::failed(Failure::chain("model.path", &error)))?;
-    let shown = shown(config, &folder, with_cards(detect(), &args.card))?;
+    let mut shown = shown(config, &folder, with_cards(detect(), &args.card))?;
+    shown.cards_assumed = !args.card.is_empty();
     match args.json {
         true => output::json(&shown)?,
         false => output::line(&plan_text::render(&shown, output::Look::of_stdout()).join("\n"))?,
@@ -57,6 +61,11 @@ fn shown(config: Config, folder: &ModelFolder, detected: Detected) -> Result<Sho
         Ok(plan) => (Some(plan), None),
         Err(problem) => (None, Some(problem)),
     };
+    // Nobody need install what this model does not use.
+    let no_cards = detected.cuda_problem.map(|problem| match footprint.target {
+        DeviceKind::Cuda => problem,
+        DeviceKind::Cpu => format!("no NVIDIA card, and this model needs none: {problem}"),
+    });
     let mut devices = detected.cards;
     devices.push(detected.cpu);
     Ok(Shown {
@@ -68,13 +77,14 @@ fn shown(config: Config, folder: &ModelFolder, detected: Detected) -> Result<Sho
             weights_bytes: footprint.weights_bytes,
         },
         devices,
-        notes: detected.cuda_problem.into_iter().chain(detected.warnings).collect(),
+        cards_assumed: false,
+        notes: no_cards.into_iter().chain(detected.warnings).collect(),
         plan,
         problem,
     })
 }
 
-/// Cards that one thinks of, empty, take the place of this machine's.
+/// Cards that one thinks of, with nothing on them but a driver and an idle desktop, take the place of this machine's.
 fn with_cards(detected: Detected, cards: &[f64]) -> Detected {
     if cards.is_empty() {
         return detected;
@@ -86,7 +96,7 @@ fn with_cards(detected: Detected, cards: &[f64]) -> Detected {
             index,
             name: format!("a card of {gib} GiB"),
             memory_total: memory,
-            memory_free: memory,
+            memory_free: memory.saturating_sub(CARD_TAKEN_ASSUMED),
             compute_capability: None,
             uuid: None,
         }
@@ -130,7 +140,10 @@ mod tests {
         let plan = shown.plan.expect("it fits");
         assert_eq!(plan.device, DeviceKind::Cpu);
         assert!(plan.actors[0].slots >= 17, "{plan:?}");
-        assert_eq!(shown.notes, ["there is no NVIDIA driver"]);
+        assert_eq!(
+            shown.notes,
+            ["no NVIDIA card, and this model needs none: there is no NVIDIA driver"]
+        );
     }
 
     #[test]
@@ -138,7 +151,7 @@ mod tests {
         let detected = with_cards(machine(), &[6.0, 23.5]);
         assert_eq!(detected.cards.len(), 2);
         assert_eq!(detected.cards[1].index, 1);
-        assert_eq!(detected.cards[1].memory_free, 47 << 29);
+        assert_eq!(detected.cards[1].memory_free, (47 << 29) - (300 << 20));
         assert_eq!(detected.cuda_problem, None);
         assert_eq!(with_cards(machine(), &[]), machine());
     }

@@ -6,7 +6,7 @@ use super::text::{bytes, fit, indented, pad, pad_left, thousands, wrap};
 use crate::hardware::devices::{Device, DeviceKind};
 use crate::hardware::plan::{ActorPlan, Plan};
 
-/// Lays a plan out, a line an element, none wider than `look.columns`.
+/// Lays a plan out, a line an element, none wider than `look.columns`. Why there is none is not part of it: it is the verb's failure.
 pub fn render(shown: &Shown, look: Look) -> Vec<String> {
     let model = &shown.model;
     let precision = serde_json::to_string(&model.precision).unwrap_or_default();
@@ -21,19 +21,20 @@ pub fn render(shown: &Shown, look: Look) -> Vec<String> {
         fit(&text, look.columns),
         fit(&format!("         {}", model.path), look.columns),
     ];
-    lines.extend(shown.devices.iter().map(|device| device_line(device, look)));
+    lines.extend(
+        shown
+            .devices
+            .iter()
+            .map(|device| device_line(device, shown.cards_assumed, look)),
+    );
     let told = shown.plan.as_ref().map(|plan| plan.explanation.as_str());
     let told = told.or(shown.problem.as_deref()).unwrap_or_default();
     for note in shown.notes.iter().filter(|note| !told.contains(note.as_str())) {
         lines.extend(indented(note, 9, look.columns).iter().map(|line| look.dim(line)));
     }
-    lines.push(String::new());
-    match (&shown.plan, &shown.problem) {
-        (Some(plan), _) => planned(&mut lines, plan, look),
-        (None, problem) => {
-            let problem = problem.as_deref().unwrap_or("no reason was given");
-            lines.extend(wrap(problem, look.columns).iter().map(|line| look.bad(line)));
-        }
+    if let Some(plan) = &shown.plan {
+        lines.push(String::new());
+        planned(&mut lines, plan, look);
     }
     lines
 }
@@ -45,8 +46,12 @@ fn kind(kind: DeviceKind) -> &'static str {
     }
 }
 
-fn device_line(device: &Device, look: Look) -> String {
-    let memory = format!("{} of {} free", bytes(device.memory_free), bytes(device.memory_total));
+fn device_line(device: &Device, cards_assumed: bool, look: Look) -> String {
+    let free = bytes(device.memory_free);
+    let memory = match device.kind {
+        DeviceKind::Cuda if cards_assumed => format!("{free} assumed free (size − 300 MiB)"),
+        _ => format!("{free} of {} free", bytes(device.memory_total)),
+    };
     let name = format!("{}:{} {}", kind(device.kind), device.index, device.name);
     let room = look.columns.saturating_sub(9 + 3 + memory.len());
     format!("device   {} · {memory}", fit(&name, room))
@@ -127,6 +132,7 @@ mod tests {
                 weights_bytes: 4 << 30,
             },
             devices: vec![device],
+            cards_assumed: false,
             notes: vec![
                 "the driver is old".to_owned(),
                 "the second card is too small".to_owned(),
@@ -164,10 +170,11 @@ mod tests {
     }
 
     #[test]
-    fn no_plan_is_a_reason_and_no_table() {
+    fn without_a_plan_the_devices_are_shown_and_the_reason_is_left_to_the_failure() {
         let mut shown = shown();
         shown.plan = None;
         shown.problem = Some("the card is too small".to_owned());
+        shown.cards_assumed = true;
         let text = render(
             &shown,
             Look {
@@ -176,8 +183,9 @@ mod tests {
             },
         )
         .join("\n");
+        assert!(text.contains("5.0 GiB assumed free (size − 300 MiB)"), "{text}");
         assert!(
-            text.ends_with("the card is too small") && !text.contains("workspace"),
+            !text.contains("the card is too small") && !text.contains("workspace"),
             "{text}"
         );
     }

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::output;
 
 /// Shows how many answers have ended, and what goes on.
+#[derive(Clone)]
 pub struct AnswersBar(Option<ProgressBar>);
 
 impl AnswersBar {
@@ -22,6 +23,14 @@ impl AnswersBar {
         Self(Some(bar))
     }
 
+    /// Prints a line for people above the bar.
+    pub fn note(&self, text: &str) {
+        match &self.0 {
+            Some(bar) => bar.suspend(|| output::note(text)),
+            None => output::note(text),
+        }
+    }
+
     pub fn show(&self, done: usize, total: usize, message: &str) {
         if let Some(bar) = &self.0 {
             bar.set_length(total as u64);
@@ -29,12 +38,16 @@ impl AnswersBar {
             bar.set_message(message.to_owned());
         }
     }
+
+    pub fn clear(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 impl Drop for AnswersBar {
     fn drop(&mut self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
+        self.clear();
     }
 }

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::args::{Global, Report as Args, ReportFormat};
 use super::connection::{Connection, parsed};
-use super::exit::Failure;
+use super::exit::{Exit, Failure};
 use super::output::{self, Look};
 use super::report_text;
 use crate::domain::report::Report;
@@ -36,7 +36,11 @@ pub fn fetch(connection: &mut Connection, id: &str, format: Format) -> Result<Bo
         interview_id: id,
         format,
     };
-    let view: ReportView = connection.call("report.get", params)?;
+    let view: Result<ReportView, Failure> = connection.call("report.get", params);
+    let view = view.map_err(|failure| match failure.exit() {
+        Exit::NotReady => failure.and(&format!("`interviewd watch {id}` follows it")),
+        _ => failure,
+    })?;
     Ok(view.report)
 }
 

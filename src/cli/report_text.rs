@@ -2,105 +2,135 @@
 
 use super::output::Look;
 use super::text::{bar, bulleted, indented, millis, one_line, pad, pad_left, width};
-use crate::domain::markdown::{
-    band_name, competency_name, flag_name, likelihood_name, percent, stage_name, status_name,
-};
+use crate::domain::interview::Language;
 use crate::domain::outcome::{CriterionScore, Evidence};
-use crate::domain::report::{AnswerReport, Report, Status};
+use crate::domain::report::{AnswerReport, AreaReport, Report, Status};
 use crate::domain::rubric::{DEFAULT, Rubric};
 use crate::domain::score::Score;
 use crate::domain::state::AnswerState;
+use crate::domain::wording::{
+    answers_judged, area_name, band_name, characters_judged, competency_name, flag_name, follow_up_change, language_of,
+    likelihood_name, percent, stage_name, status_name,
+};
 
 /// Shown where there is no number.
 const NONE: &str = "–";
 const BAR_COLUMNS: usize = 20;
 const SCORE_COLUMNS: usize = 6;
 
-/// Lays a report out, a line an element, none wider than `look.columns`.
+/// Lays a report out in the language of its own words, a line an element, none wider than `look.columns`.
 pub fn render(report: &Report, look: Look) -> Vec<String> {
     let names = Names::of(report);
     let mut lines = Vec::new();
-    head(&mut lines, report, look);
-    narrative(&mut lines, report, look);
-    areas(&mut lines, report, look);
+    head(&mut lines, report, &names, look);
+    narrative(&mut lines, report, &names, look);
+    areas(&mut lines, report, &names, look);
     competencies(&mut lines, report, &names, look);
-    section(&mut lines, "답변 Answers", look);
+    section(&mut lines, names.say("답변", "Answers"), look);
     for answer in &report.answers {
         one_answer(&mut lines, answer, &names, look);
     }
-    provenance(&mut lines, report, look);
+    provenance(&mut lines, report, &names, look);
     lines
 }
 
-/// Names for ids, where the report was made with the rubric that is built in.
-struct Names(Option<Rubric>);
+/// Words of the report's language; names for ids, where the report was made with the rubric that is built in.
+struct Names {
+    language: Language,
+    rubric: Option<Rubric>,
+}
 
 impl Names {
     fn of(report: &Report) -> Self {
         let builtin = Rubric::parse(DEFAULT).ok();
-        Self(builtin.filter(|rubric| rubric.id == report.provenance.rubric.id))
+        Self {
+            language: language_of(report),
+            rubric: builtin.filter(|rubric| rubric.id == report.provenance.rubric.id),
+        }
+    }
+
+    fn say(&self, korean: &'static str, english: &'static str) -> &'static str {
+        self.language.say(korean, english)
     }
 
     fn stage(&self, id: &str) -> String {
-        self.0
-            .as_ref()
-            .map_or_else(|| id.to_owned(), |rubric| stage_name(rubric, id))
+        let rubric = self.rubric.as_ref();
+        rubric.map_or_else(|| id.to_owned(), |rubric| stage_name(rubric, id, self.language))
     }
 
-    fn competency(&self, id: &str) -> String {
-        self.0
-            .as_ref()
-            .map_or_else(|| id.to_owned(), |rubric| competency_name(rubric, id).to_owned())
+    fn competency<'a>(&'a self, id: &'a str) -> &'a str {
+        let rubric = self.rubric.as_ref();
+        rubric.map_or(id, |rubric| competency_name(rubric, id, self.language))
+    }
+
+    fn area<'a>(&'a self, area: &'a AreaReport) -> &'a str {
+        let rubric = self.rubric.as_ref();
+        rubric.map_or(&area.name, |rubric| area_name(rubric, area, self.language))
     }
 }
 
-fn head(lines: &mut Vec<String>, report: &Report, look: Look) {
+fn head(lines: &mut Vec<String>, report: &Report, names: &Names, look: Look) {
     let judged = report
         .answers
         .iter()
         .filter(|a| a.state != AnswerState::Unscored)
         .count();
-    let title = format!("면접 리포트 · {}", report.interview_id);
+    let language = names.language;
+    let title = format!(
+        "{} · {}",
+        names.say("면접 리포트", "Interview report"),
+        report.interview_id
+    );
     lines.extend(
         super::text::wrap(&title, look.columns)
             .iter()
             .map(|line| look.bold(line)),
     );
     let coverage = format!(
-        "{} · {judged} of {} answers judged ({})",
-        status_name(report.status),
-        report.answers.len(),
-        percent(report.coverage)
+        "{} · {}",
+        status_name(report.status, language),
+        answers_judged(report, judged, language)
     );
     lines.push(match report.status {
         Status::Complete => coverage,
         Status::Partial => look.warn(&coverage),
     });
     lines.push(String::new());
-    lines.push(match report.overall {
-        Some(overall) => format!(
-            "종합 {}  {}  {} · pass {}",
-            look.bold(&format!("{overall} / 100")),
-            score_bar(overall, look),
-            report.band.map_or(NONE, band_name),
-            report.pass_likelihood.map_or(NONE, likelihood_name)
-        ),
-        None => format!("종합 {NONE}  no answer could be scored"),
-    });
+    let label = names.say("종합", "Overall");
+    let Some(overall) = report.overall else {
+        let none = names.say("채점한 답변이 없음", "no answer could be scored");
+        lines.push(format!("{label} {NONE}  {none}"));
+        return;
+    };
+    let points = format!("{overall:.2} / 100");
+    let standing = format!(
+        "{} · {} {}",
+        report.band.map_or(NONE, |band| band_name(band, language)),
+        names.say("합격 가능성", "pass"),
+        report
+            .pass_likelihood
+            .map_or(NONE, |pass| likelihood_name(pass, language))
+    );
+    let taken = width(label) + 1 + width(&points) + 2 + BAR_COLUMNS;
+    lines.push(format!("{label} {}  {}", look.bold(&points), score_bar(overall, look)));
+    match (lines.last_mut(), taken + 2 + width(&standing) <= look.columns) {
+        (Some(line), true) => *line += &format!("  {standing}"),
+        _ => lines.push(format!("  {standing}")),
+    }
 }
 
-fn narrative(lines: &mut Vec<String>, report: &Report, look: Look) {
-    section(lines, "총평 Summary", look);
+fn narrative(lines: &mut Vec<String>, report: &Report, names: &Names, look: Look) {
+    section(lines, names.say("총평", "Summary"), look);
     let Some(narrative) = &report.narrative else {
         let reason = report.narrative_reason.as_deref().unwrap_or("no reason was recorded");
-        let text = format!("not written: {reason}");
+        let text = format!("{}: {reason}", names.say("작성하지 못함", "not written"));
         lines.extend(indented(&text, 2, look.columns).iter().map(|line| look.warn(line)));
         return;
     };
     lines.extend(indented(&narrative.summary, 2, look.columns));
     for (title, points) in [
-        ("강점 Strengths", &narrative.strengths),
-        ("개선점 Improvements", &narrative.improvements),
+        (names.say("강점", "Strengths"), &narrative.strengths),
+        (names.say("개선점", "Improvements"), &narrative.improvements),
     ] {
         section(lines, title, look);
         for point in points {
@@ -109,16 +139,16 @@ fn narrative(lines: &mut Vec<String>, report: &Report, look: Look) {
     }
 }
 
-fn areas(lines: &mut Vec<String>, report: &Report, look: Look) {
-    section(lines, "영역 Areas", look);
-    let names: Vec<_> = report
+fn areas(lines: &mut Vec<String>, report: &Report, names: &Names, look: Look) {
+    section(lines, names.say("영역", "Areas"), look);
+    let titles: Vec<_> = report
         .areas
         .iter()
-        .map(|area| one_line(&format!("{} {}", area.area, area.name)))
+        .map(|area| one_line(&format!("{} {}", area.area, names.area(area))))
         .collect();
     let weights: Vec<_> = report.areas.iter().map(|area| percent(area.weight)).collect();
-    let columns = name_columns(names.iter(), look, 8);
-    for ((area, name), weight) in report.areas.iter().zip(&names).zip(&weights) {
+    let columns = name_columns(titles.iter().map(String::as_str), look, 8);
+    for ((area, name), weight) in report.areas.iter().zip(&titles).zip(&weights) {
         let weight = look.dim(&pad_left(weight, 6));
         lines.push(format!(
             "  {}{weight}  {}",
@@ -129,15 +159,15 @@ fn areas(lines: &mut Vec<String>, report: &Report, look: Look) {
 }
 
 fn competencies(lines: &mut Vec<String>, report: &Report, names: &Names, look: Look) {
-    section(lines, "역량 Competencies", look);
+    section(lines, names.say("역량", "Competencies"), look);
     let rows: Vec<_> = report
         .competencies
         .iter()
         .map(|(id, score)| (id, names.competency(id), *score))
         .collect();
-    let columns = name_columns(rows.iter().map(|(_, name, _)| name), look, 2);
+    let columns = name_columns(rows.iter().map(|(_, name, _)| *name), look, 2);
     for (id, name, score) in rows {
-        lines.push(format!("  {}  {}", pad(&name, columns), scored(score, look)));
+        lines.push(format!("  {}  {}", pad(name, columns), scored(score, look)));
         let words = report
             .narrative
             .as_ref()
@@ -149,9 +179,9 @@ fn competencies(lines: &mut Vec<String>, report: &Report, names: &Names, look: L
 }
 
 /// Columns of the longest name, as far as bar and score leave room; `beside` columns are taken by something else.
-fn name_columns<'a>(names: impl Iterator<Item = &'a String>, look: Look, beside: usize) -> usize {
+fn name_columns<'a>(names: impl Iterator<Item = &'a str>, look: Look, beside: usize) -> usize {
     let room = look.columns - 2 - beside - BAR_COLUMNS - SCORE_COLUMNS - 2;
-    names.map(|name| width(name)).max().unwrap_or(0).min(room)
+    names.map(width).max().unwrap_or(0).min(room)
 }
 
 fn one_answer(lines: &mut Vec<String>, answer: &AnswerReport, names: &Names, look: Look) {
@@ -163,7 +193,7 @@ fn one_answer(lines: &mut Vec<String>, answer: &AnswerReport, names: &Names, loo
         pad(&title, columns),
         scored(answer.final_score, look)
     ));
-    for note in notes(answer) {
+    for note in notes(answer, names) {
         lines.extend(indented(&note, 4, look.columns).iter().map(|line| look.warn(line)));
     }
     if let Some((criterion, evidence)) = best_quote(answer) {
@@ -176,27 +206,24 @@ fn one_answer(lines: &mut Vec<String>, answer: &AnswerReport, names: &Names, loo
 }
 
 /// What is to know about an answer beside its score.
-fn notes(answer: &AnswerReport) -> Vec<String> {
+fn notes(answer: &AnswerReport, names: &Names) -> Vec<String> {
     let mut notes = Vec::new();
-    match (answer.state, answer.score) {
-        (AnswerState::Unscored, _) => {
+    match answer.state {
+        AnswerState::Unscored => {
             let reason = answer.reason.as_deref().unwrap_or("no reason was recorded");
-            notes.push(format!("unscored: {reason}"));
+            notes.push(format!("{}: {reason}", names.say("채점하지 못함", "unscored")));
         }
-        (_, Some(score)) if answer.adjustment != 0 => {
-            let change = if answer.adjustment > 0 { "better" } else { "worse" };
-            notes.push(format!(
-                "{score} {:+}: {change} than the answer it follows",
-                answer.adjustment
-            ));
-        }
-        _ => {}
+        _ => notes.extend(follow_up_change(answer, names.language)),
     }
-    let flags: Vec<_> = answer.flags.iter().map(|flag| flag_name(*flag)).collect();
+    let flags: Vec<_> = answer
+        .flags
+        .iter()
+        .map(|flag| flag_name(*flag, names.language))
+        .collect();
     if !flags.is_empty() {
         let cut = answer
             .judged_code_points
-            .map(|judged| format!(" ({judged} characters judged)"));
+            .map(|judged| format!(" ({})", characters_judged(judged, names.language)));
         notes.push(format!("{}{}", flags.join(", "), cut.unwrap_or_default()));
     }
     notes
@@ -210,16 +237,18 @@ fn best_quote(answer: &AnswerReport) -> Option<(&CriterionScore, &Evidence)> {
     quoted.rev().max_by_key(|(criterion, _)| criterion.level)
 }
 
-fn provenance(lines: &mut Vec<String>, report: &Report, look: Look) {
+fn provenance(lines: &mut Vec<String>, report: &Report, names: &Names, look: Look) {
     let made = &report.provenance;
     let short = |hash: &str| hash.chars().take(12).collect::<String>();
     let text = format!(
-        "{} to {} · {} · model {} ({}) · rubric {} v{} · {} {} {} · ONNX Runtime {} · interviewd {}",
+        "{} – {} · {} · {} {} ({}) · {} {} v{} · {} {} {} · ONNX Runtime {} · interviewd {}",
         report.submitted_at,
         report.finished_at,
         millis(report.took_ms),
+        names.say("모델", "model"),
         made.model.name,
         short(&made.model.hash),
+        names.say("평가 기준", "rubric"),
         made.rubric.id,
         made.rubric.version,
         made.engine.provider,
@@ -228,7 +257,7 @@ fn provenance(lines: &mut Vec<String>, report: &Report, look: Look) {
         made.engine.onnxruntime,
         made.interviewd
     );
-    section(lines, "출처 Provenance", look);
+    section(lines, names.say("출처", "Provenance"), look);
     lines.extend(indented(&text, 2, look.columns).iter().map(|line| look.dim(line)));
 }
 
@@ -243,7 +272,7 @@ fn scored(score: Option<Score>, look: Look) -> String {
         Some(score) => format!(
             "{} {}",
             score_bar(score, look),
-            pad_left(&score.to_string(), SCORE_COLUMNS)
+            pad_left(&format!("{score:.2}"), SCORE_COLUMNS)
         ),
         None => format!("{} {}", " ".repeat(BAR_COLUMNS), pad_left(NONE, SCORE_COLUMNS)),
     }
@@ -281,18 +310,18 @@ mod tests {
         let text = text(&sample());
         for part in [
             "면접 리포트 · iv-001",
-            "partial · 3 of 4 answers judged (75 %)",
-            "종합 72.5 / 100  ███████████████░░░░░  good · pass Medium",
+            "일부 · 답변 4개 중 3개 채점, 75 %",
+            "종합 72.50 / 100  ███████████████░░░░░  양호 · 합격 가능성 보통",
             "  A 자기 표현·기본 커뮤니케이션  15 %  ██████████████░░░░░░  68.75",
             "  의사소통     ██████████████░░░░░░  68.75",
             "    강점이 근거와 함께 나옵니다.",
             "    “제 강점은 두 가지입니다” (논리적 구조)",
-            "    75.5 +10: better than the answer it follows",
-            "    truncated (310 characters judged)",
-            "    unscored: the engine went down 3 times while this answer ran alone",
+            "    앞 답변보다 나아 +10점 (75.50 + 10)",
+            "    길어서 앞부분만 채점 (310자까지 채점)",
+            "    채점하지 못함: the engine went down 3 times while this answer ran alone",
             "  · 추가 질문에서 더 나아졌습니다.",
-            "· 33.2 s · model",
-            "  interviewd-demo (abababababab) · rubric interviewd-ko v1",
+            "· 33.2 s · 모델",
+            "interviewd-demo (abababababab) · 평가 기준 interviewd-ko v1",
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
@@ -322,8 +351,8 @@ mod tests {
         report.narrative = None;
         report.narrative_reason = Some("the deadline passed".to_owned());
         let text = text(&report);
-        assert!(text.contains("종합 –  no answer could be scored"), "{text}");
-        assert!(text.contains("not written: the deadline passed"), "{text}");
+        assert!(text.contains("종합 –  채점한 답변이 없음"), "{text}");
+        assert!(text.contains("작성하지 못함: the deadline passed"), "{text}");
         let unscored = text.lines().find(|line| line.contains("· a4")).unwrap();
         assert!(!unscored.contains(['█', '░']) && unscored.ends_with('–'), "{unscored}");
         assert!(

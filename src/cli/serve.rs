@@ -14,7 +14,7 @@ pub fn run(global: &Global, args: &Serve) -> Result<(), Failure> {
     }
     let mut source = settings::source(global);
     // What the command line says counts at every reload too.
-    if let Some(socket) = &global.socket {
+    if let Some(socket) = settings::named_socket(global)? {
         let socket = socket
             .to_str()
             .ok_or_else(|| Failure::usage("--socket must be UTF-8"))?;

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::args::Setup;
 use super::exit::Failure;
 use super::output;
-use crate::runtime::{Variant, provision};
+use crate::runtime::{RuntimeError, Variant, by_hand_lines, provision};
 
 pub fn run(args: &Setup) -> Result<(), Failure> {
     let variant = if args.cuda { Variant::Cuda } else { Variant::Cpu };
@@ -26,7 +26,13 @@ pub fn fetch(variant: Variant) -> Result<PathBuf, Failure> {
     if let Some(spinner) = &spinner {
         spinner.finish_and_clear();
     }
-    found.map_err(|error| Failure::failed(Failure::chain("", &error)))
+    found.map_err(|error| match error {
+        RuntimeError::Download { package, reason, .. } => Failure::failed(format!(
+            "{package} could not be downloaded: {reason}\nBy hand, {}",
+            by_hand_lines(variant).join("\n")
+        )),
+        error => Failure::failed(Failure::chain("", &error)),
+    })
 }
 
 /// A spinner on standard error; `None` where nobody looks.

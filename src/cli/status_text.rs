@@ -7,8 +7,9 @@ use super::text::{bytes, count, fit, one_line, pad, seconds, thousands, width, w
 use crate::socket::view::{ActorState, ActorView, DaemonState, DeviceView, SlotRow, StatusView};
 
 const LABEL_COLUMNS: usize = 12;
-/// How many rows of each kind are shown: together with the rest they fill at most 24 lines.
-const REASON_LINES_MAX: usize = 2;
+const LINES_MAX: usize = 24;
+/// How many rows of each kind are shown: together they leave a reason 2 lines of the 24, and more where there are fewer.
+const REASON_LINES_MIN: usize = 2;
 const DEVICES_MAX: usize = 2;
 const ACTORS_MAX: usize = 4;
 const ERRORS_MAX: usize = 1;
@@ -18,7 +19,14 @@ const BLOCKS_MAX: usize = 32;
 
 /// Lays a status out, a line an element, none wider than `look.columns`.
 pub fn render(status: &StatusView, look: Look) -> Vec<String> {
-    let mut lines = head(status, look);
+    let below = body(status, look);
+    let mut lines = head(status, LINES_MAX.saturating_sub(below.len() + 2), look);
+    lines.extend(below);
+    lines
+}
+
+fn body(status: &StatusView, look: Look) -> Vec<String> {
+    let mut lines = Vec::new();
     lines.push(labelled("model", &model(status), look));
     devices(&mut lines, &status.devices, look);
     pool(&mut lines, status, look);
@@ -56,7 +64,8 @@ pub fn render(status: &StatusView, look: Look) -> Vec<String> {
     lines
 }
 
-fn head(status: &StatusView, look: Look) -> Vec<String> {
+/// The first line, the reason in at most `reason_lines_max` lines, and an empty line.
+fn head(status: &StatusView, reason_lines_max: usize, look: Look) -> Vec<String> {
     let (state, painted): (_, fn(Look, &str) -> String) = match status.state {
         DaemonState::Starting => ("starting", Look::warn),
         DaemonState::Ready => ("ready", Look::good),
@@ -73,9 +82,10 @@ fn head(status: &StatusView, look: Look) -> Vec<String> {
     )];
     if let Some(reason) = &status.reason {
         let reason = wrap(&one_line(reason), look.columns - 2);
-        let cut = reason.len() > REASON_LINES_MAX;
-        for (index, line) in reason.into_iter().take(REASON_LINES_MAX).enumerate() {
-            let is_cut = cut && index + 1 == REASON_LINES_MAX;
+        let lines_max = reason_lines_max.max(REASON_LINES_MIN);
+        let cut = reason.len() > lines_max;
+        for (index, line) in reason.into_iter().take(lines_max).enumerate() {
+            let is_cut = cut && index + 1 == lines_max;
             let line = if is_cut {
                 fit(&format!("{line} …"), look.columns - 2)
             } else {
@@ -111,7 +121,7 @@ fn devices(lines: &mut Vec<String>, devices: &[DeviceView], look: Look) {
         let room = (look.columns - LABEL_COLUMNS).saturating_sub(width(&memory));
         lines.push(labelled("device", &format!("{}{memory}", fit(&name, room)), look));
     }
-    more(lines, devices.len(), DEVICES_MAX, "devices", look);
+    more(lines, devices.len(), DEVICES_MAX, "device", look);
     if devices.is_empty() {
         lines.push(labelled("device", "none", look));
     }
@@ -133,7 +143,7 @@ fn pool(lines: &mut Vec<String>, status: &StatusView, look: Look) {
     for actor in actors.iter().take(ACTORS_MAX) {
         lines.push(actor_line(actor, look));
     }
-    more(lines, actors.len(), ACTORS_MAX, "actors", look);
+    more(lines, actors.len(), ACTORS_MAX, "actor", look);
     let failed = actors
         .iter()
         .filter_map(|actor| Some((actor.id, actor.last_error.as_ref()?)));
@@ -153,7 +163,7 @@ fn actor_line(actor: &ActorView, look: Look) -> String {
     let blocks = blocks(actor);
     let mut numbers = format!("{}/{}", actor.slots_busy, actor.slots);
     if actor.queue > 0 {
-        numbers += &format!(" · queue {}", actor.queue);
+        numbers += &format!(" · next {}", actor.queue);
     }
     if actor.restarts > 0 {
         numbers += &format!(" · restarts {}", actor.restarts);
@@ -202,7 +212,7 @@ fn work(lines: &mut Vec<String>, status: &StatusView, look: Look) {
         let room = (look.columns - LABEL_COLUMNS).saturating_sub(width(&what) + 2);
         lines.push(labelled("working on", &format!("{}: {what}", fit(id, room)), look));
     }
-    more(lines, number, WORK_MAX, "interviews", look);
+    more(lines, number, WORK_MAX, "interview", look);
 }
 
 fn interviews(status: &StatusView) -> String {
@@ -230,9 +240,9 @@ fn labelled(label: &str, text: &str, look: Look) -> String {
     )
 }
 
-fn more(lines: &mut Vec<String>, count: usize, shown: usize, what: &str, look: Look) {
-    if count > shown {
-        lines.push(labelled("", &format!("and {} {what} more", count - shown), look));
+fn more(lines: &mut Vec<String>, number: usize, shown: usize, what: &str, look: Look) {
+    if number > shown {
+        lines.push(labelled("", &format!("and {} more", count(number - shown, what)), look));
     }
 }
 
@@ -275,7 +285,7 @@ mod tests {
             "model       interviewd-demo (demo) · int8 · 2,304 tokens · abababababab",
             "8.8 GiB of 16.0 GiB free · budget 7.8 GiB",
             "pool        1 of 1 actors · 17 of 20 slots busy · 312.4 tokens/s",
-            "██████████████▒▒▒░░░ 17/20 · queue 3",
+            "██████████████▒▒▒░░░ 17/20 · next 3",
             "queue       12 of at most 4,096 answers · 2 interviews · oldest waits 3 s",
             "working on  iv-001: 3 answers in prefill, 14 answers in decode",
             "interviews  2 scoring · 1,300 complete · 1 partial",
@@ -315,6 +325,26 @@ mod tests {
                 lines.join("\n")
             );
         }
+    }
+
+    #[test]
+    fn a_reason_has_all_the_room_that_the_screen_leaves() {
+        let mut status = busy();
+        status.state = DaemonState::Degraded;
+        status.reason = Some(format!("{}the end of it", "the model folder is not there; ".repeat(14)));
+        let lines = render(&status, PLAIN);
+        assert!(lines.join(" ").contains("the end of it"), "{lines:?}");
+        assert!(lines.len() <= 24, "{lines:?}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted() {
+        let mut lines = Vec::new();
+        more(&mut lines, 3, 2, "interview", PLAIN);
+        more(&mut lines, 4, 2, "interview", PLAIN);
+        more(&mut lines, 2, 2, "interview", PLAIN);
+        let said: Vec<_> = lines.iter().map(|line| line.trim()).collect();
+        assert_eq!(said, ["and 1 interview more", "and 2 interviews more"]);
     }
 
     #[test]

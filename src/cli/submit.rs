@@ -10,11 +10,11 @@ use serde_json::Value;
 use super::args::{Global, Submit};
 use super::connection::{Connection, parsed};
 use super::exit::Failure;
-use super::output;
 use super::progress::AnswersBar;
 use super::report;
 use super::text::{count, one_line};
-use super::wait::until_reported;
+use super::wait::{News, until_reported};
+use super::{interrupt, output};
 use crate::domain::state::InterviewState;
 use crate::socket::call::Format;
 use crate::socket::view::Submitted;
@@ -50,13 +50,24 @@ pub fn run(global: &Global, args: &Submit) -> Result<(), Failure> {
 
 fn wait(connection: &mut Connection, id: &str) -> Result<(), Failure> {
     let bar = AnswersBar::new();
-    until_reported(connection, id, &mut |progress| {
-        let message = match progress.state {
-            InterviewState::Reporting => "writing the report",
-            InterviewState::Open => "open: more answers may come",
-            _ => "scoring",
-        };
-        bar.show(progress.done, progress.total, message);
+    let (shown, waited_for) = (bar.clone(), id.to_owned());
+    interrupt::end_with(move || {
+        shown.clear();
+        output::note(&format!(
+            "no longer waiting; {waited_for} goes on in the daemon: `interviewd watch {waited_for}` follows it, \
+             `interviewd cancel {waited_for}` stops it"
+        ));
+    })?;
+    until_reported(connection, id, &mut |news| match news {
+        News::Stands(why) => bar.note(&why),
+        News::Moved(progress) => {
+            let message = match progress.state {
+                InterviewState::Reporting => "writing the report",
+                InterviewState::Open => "open: more answers may come",
+                _ => "scoring",
+            };
+            bar.show(progress.done, progress.total, message);
+        }
     })
 }
 

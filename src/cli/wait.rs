@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use super::connection::{Connection, OfInterview};
 use super::exit::{Exit, Failure};
+use super::text::one_line;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::state::InterviewState;
 use crate::socket::notification::Told;
-use crate::socket::view::InterviewView;
+use crate::socket::view::{DaemonState, InterviewView, StatusView};
 
 /// After so long without an event the daemon is asked where things stand.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// After so long without a first event the daemon is asked whether it scores at all.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// How far an interview is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,14 @@ pub struct Progress {
     pub done: usize,
     pub total: usize,
     pub state: InterviewState,
+}
+
+/// What whoever waits is told.
+#[derive(Debug, PartialEq, Eq)]
+pub enum News {
+    Moved(Progress),
+    /// Nothing moves, and why.
+    Stands(String),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -34,10 +45,12 @@ enum Step {
 pub fn until_reported(
     connection: &mut Connection,
     interview_id: &str,
-    on: &mut dyn FnMut(Progress),
+    on: &mut dyn FnMut(News),
 ) -> Result<(), Failure> {
     connection.raw("events.subscribe", OfInterview { interview_id })?;
     let mut step = Step::Look;
+    let mut patience = FIRST_LOOK;
+    let mut told = None;
     loop {
         step = match step {
             Step::Reported => return Ok(()),
@@ -49,13 +62,39 @@ pub fn until_reported(
             Step::Deleted => return Err(Failure::told(Exit::NotFound, format!("{interview_id} was deleted"))),
             Step::Look => of_view(&connection.call("interview.get", OfInterview { interview_id })?),
             Step::Goes(progress) => {
-                on(progress);
-                match connection.next_event(LOOK_AGAIN)? {
-                    None => Step::Look,
-                    Some(notification) => of_event(&notification.told),
+                on(News::Moved(progress));
+                match connection.next_event(patience)? {
+                    None => {
+                        patience = LOOK_AGAIN;
+                        let status: StatusView = connection.call("status", ())?;
+                        if told != Some(status.state) {
+                            told = Some(status.state);
+                            standstill(&status).into_iter().for_each(|why| on(News::Stands(why)));
+                        }
+                        Step::Look
+                    }
+                    Some(notification) => {
+                        patience = LOOK_AGAIN;
+                        of_event(&notification.told)
+                    }
                 }
             }
         };
+    }
+}
+
+/// Why a daemon in this state scores nothing; `None` if it does.
+fn standstill(status: &StatusView) -> Option<String> {
+    match status.state {
+        DaemonState::Ready | DaemonState::Draining => None,
+        DaemonState::Starting => Some("the daemon is starting: it scores once its model is loaded".to_owned()),
+        DaemonState::Degraded => {
+            let reason = status.reason.as_deref().unwrap_or("it gives no reason");
+            Some(format!(
+                "the daemon is degraded: it holds what it accepted until it can score: {}",
+                one_line(reason)
+            ))
+        }
     }
 }
 
@@ -112,8 +151,9 @@ mod tests {
                 let request: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
                 writeln!(
                     stream,
-                    r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#,
-                    request["id"]
+                    r#"{{"jsonrpc":"2.0","id":{},"result":{}}}"#,
+                    request["id"],
+                    result.replace('\n', "")
                 )
                 .unwrap();
                 for (seq, event) in events.iter().enumerate() {
@@ -138,8 +178,9 @@ mod tests {
         ];
         let (_folder, mut connection) = scripted(vec![(r#"{"subscription":1}"#, vec![]), (SCORING, events)]);
         let mut seen = Vec::new();
-        until_reported(&mut connection, "iv", &mut |progress| {
-            seen.push((progress.done, progress.state))
+        until_reported(&mut connection, "iv", &mut |news| match news {
+            News::Moved(progress) => seen.push((progress.done, progress.state)),
+            News::Stands(why) => panic!("{why}"),
         })
         .unwrap();
         let (scoring, reporting) = (InterviewState::Scoring, InterviewState::Reporting);
@@ -159,7 +200,35 @@ mod tests {
         let (_folder, mut connection) = scripted(vec![(r#"{"subscription":1}"#, vec![]), (SCORING, vec![])]);
         let error = until_reported(&mut connection, "iv", &mut |_| {}).unwrap_err();
         assert_eq!(error.exit(), Exit::Failed);
-        assert!(error.to_string().contains("is stored and goes on"), "{error}");
+        assert!(error.to_string().contains("what was accepted goes on"), "{error}");
+    }
+
+    #[test]
+    fn whoever_waits_for_a_daemon_that_cannot_score_is_told_once() {
+        let degraded = r#"{"version":"0","uptime_s":1,"state":"degraded","reason":"no model:\n/nowhere","model":null,"devices":[],
+            "pool":{"planned_actors":0,"actors":[]},"queue":{"interviews":1,"answers":2,"max":9,"oldest_wait_s":2},
+            "interviews":{"open":0,"scoring":1,"reporting":0,"complete":0,"partial":0,"cancelled":0},
+            "totals":{"answers_scored":0,"answers_unscored":0,"reports":0,"tokens_in":0,"tokens_out":0},
+            "store":{"path":"s","size_bytes":0,"free_bytes":0},"connections":1}"#;
+        let replies = vec![
+            (r#"{"subscription":1}"#, vec![]),
+            (SCORING, vec![]),
+            (degraded, vec![]),
+            (COMPLETE, vec![]),
+        ];
+        let (_folder, mut connection) = scripted(replies);
+        let mut told = Vec::new();
+        until_reported(&mut connection, "iv", &mut |news| {
+            if let News::Stands(why) = news {
+                told.push(why);
+            }
+        })
+        .unwrap();
+        assert_eq!(told.len(), 1);
+        assert!(
+            told[0].contains("degraded") && told[0].ends_with("no model: /nowhere"),
+            "{told:?}"
+        );
     }
 
     fn told(json: &str) -> Told {

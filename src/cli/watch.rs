@@ -10,8 +10,9 @@ use super::exit::Failure;
 use super::output;
 use super::text::one_line;
 use crate::domain::event::{Event, EventKind};
-use crate::domain::markdown::status_name;
+use crate::domain::interview::Language;
 use crate::domain::state::InterviewState;
+use crate::domain::wording::status_name;
 use crate::socket::client::ClientError;
 use crate::socket::notification::{EventNotification, Told};
 use crate::socket::view::InterviewView;
@@ -92,8 +93,8 @@ fn described(notification: &EventNotification) -> String {
         EventKind::AnswerUnscored { answer_id, reason } => format!("{answer_id} unscored: {}", one_line(reason)),
         EventKind::ReportStarted => "all answers have ended, writing the report".to_owned(),
         EventKind::ReportReady { status, overall } => match overall {
-            Some(overall) => format!("report {}, overall {overall}", status_name(*status)),
-            None => format!("report {}, no overall score", status_name(*status)),
+            Some(overall) => format!("report {}, overall {overall}", status_name(*status, Language::English)),
+            None => format!("report {}, no overall score", status_name(*status, Language::English)),
         },
         EventKind::Cancelled => "cancelled".to_owned(),
         EventKind::Deleted => "deleted".to_owned(),

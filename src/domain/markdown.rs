@@ -2,128 +2,72 @@
 
 use std::fmt::Write;
 
-use serde::Serialize;
-
-use super::fold::{Band, PassLikelihood};
-use super::outcome::{CriterionScore, Flag};
-use super::report::{AnswerReport, Narrative, Report, Status};
+use super::interview::Language;
+use super::outcome::CriterionScore;
+use super::report::{AnswerReport, Narrative, Report};
 use super::rubric::Rubric;
 use super::score::Score;
 use super::state::AnswerState;
+use super::wording::{
+    answers_judged, area_name, band_name, characters_judged, competency_name, flag_name, follow_up_sum, language_of,
+    likelihood_name, percent, stage_name, status_name,
+};
 
 /// Shown where there is no number.
 const NONE: &str = "–";
 
-/// Writes a report. `rubric` gives names to stages and competencies; what it does not know is shown by its id.
+/// Writes a report, all of it in the language of its own words. `rubric` gives names to stages and competencies; what it does not know is shown
+/// by its id.
 pub fn render(report: &Report, rubric: &Rubric) -> String {
     let mut out = String::new();
-    head(&mut out, report);
-    narrative(&mut out, report);
-    areas(&mut out, report);
-    competencies(&mut out, report, rubric);
-    line(&mut out, "## 답변 Answers\n");
+    let language = language_of(report);
+    head(&mut out, report, language);
+    narrative(&mut out, report, language);
+    areas(&mut out, report, rubric, language);
+    competencies(&mut out, report, rubric, language);
+    section(&mut out, language.say("답변", "Answers"));
     for answer in &report.answers {
-        one_answer(&mut out, answer, rubric);
+        one_answer(&mut out, answer, rubric, language);
     }
-    provenance(&mut out, report);
+    provenance(&mut out, report, language);
     out
 }
 
-/// The name of a stage, follow-ups marked; the id if the rubric has no such stage.
-pub fn stage_name(rubric: &Rubric, id: &str) -> String {
-    match rubric.stage(id) {
-        Some(stage) if stage.is_follow_up => format!("{} · 추가 질문", stage.name),
-        Some(stage) => stage.name.to_owned(),
-        None => id.to_owned(),
-    }
-}
-
-/// The name of a competency; the id if the rubric has no such competency.
-pub fn competency_name<'a>(rubric: &'a Rubric, id: &'a str) -> &'a str {
-    rubric.competencies.get(id).map_or(id, |named| named.name.as_str())
-}
-
-pub fn band_name(band: Band) -> &'static str {
-    match band {
-        Band::Excellent => "excellent",
-        Band::Good => "good",
-        Band::Fair => "fair",
-        Band::Poor => "poor",
-    }
-}
-
-pub fn likelihood_name(likelihood: PassLikelihood) -> &'static str {
-    match likelihood {
-        PassLikelihood::High => "High",
-        PassLikelihood::Medium => "Medium",
-        PassLikelihood::Low => "Low",
-    }
-}
-
-pub fn status_name(status: Status) -> &'static str {
-    match status {
-        Status::Complete => "complete",
-        Status::Partial => "partial",
-    }
-}
-
-/// What a flag says, for people.
-pub fn flag_name(flag: Flag) -> &'static str {
-    match flag {
-        Flag::NoAnswer => "no answer",
-        Flag::Truncated => "truncated",
-        Flag::VeryShort => "very short",
-        Flag::Refusal => "does not know",
-        Flag::RepeatsQuestion => "repeats the question",
-    }
-}
-
-/// A share from 0 to 1 in percent with at most one decimal.
-pub fn percent(share: f64) -> String {
-    let tenths = (share * 1_000.0).round() as i64;
-    match tenths % 10 {
-        0 => format!("{} %", tenths / 10),
-        rest => format!("{}.{rest} %", tenths / 10),
-    }
-}
-
-fn head(out: &mut String, report: &Report) {
-    line(
-        out,
-        &format!("# 면접 리포트 · {}\n", escape(report.interview_id.as_str())),
-    );
-    let ended = report
-        .answers
-        .iter()
-        .filter(|a| a.state != AnswerState::Unscored)
-        .count();
+fn head(out: &mut String, report: &Report, language: Language) {
+    let title = language.say("면접 리포트", "Interview report");
+    line(out, &format!("# {title} · {}\n", escape(report.interview_id.as_str())));
+    let judged = |answer: &&AnswerReport| answer.state != AnswerState::Unscored;
+    let judged = report.answers.iter().filter(judged).count();
     let status = format!(
-        "{} ({ended} of {} answers judged, {})",
-        status_name(report.status),
-        report.answers.len(),
-        percent(report.coverage)
+        "{} ({})",
+        status_name(report.status, language),
+        answers_judged(report, judged, language)
     );
     let overall = report
         .overall
-        .map_or(NONE.to_owned(), |score| format!("**{score}** / 100"));
-    row(out, &["종합 Overall", &overall]);
+        .map_or(NONE.to_owned(), |score| format!("**{score:.2}** / 100"));
+    let band = report.band.map_or(NONE, |band| band_name(band, language));
+    let likelihood = report
+        .pass_likelihood
+        .map_or(NONE, |pass| likelihood_name(pass, language));
+    row(out, &[language.say("종합", "Overall"), &overall]);
     row(out, &["---", "---"]);
-    row(out, &["등급 Band", report.band.map_or(NONE, band_name)]);
+    row(out, &[language.say("등급", "Band"), band]);
+    row(out, &[language.say("합격 가능성", "Pass likelihood"), likelihood]);
+    row(out, &[language.say("상태", "Status"), &status]);
     row(
         out,
-        &[
-            "합격 가능성 Pass likelihood",
-            report.pass_likelihood.map_or(NONE, likelihood_name),
-        ],
+        &[language.say("제출", "Submitted"), &report.submitted_at.to_string()],
     );
-    row(out, &["상태 Status", &status]);
-    row(out, &["제출 Submitted", &report.submitted_at.to_string()]);
-    row(out, &["완료 Finished", &report.finished_at.to_string()]);
+    row(
+        out,
+        &[language.say("완료", "Finished"), &report.finished_at.to_string()],
+    );
     line(out, "");
 }
 
-fn narrative(out: &mut String, report: &Report) {
-    line(out, "## 총평 Summary\n");
+fn narrative(out: &mut String, report: &Report, language: Language) {
+    section(out, language.say("총평", "Summary"));
     let Some(Narrative {
         summary,
         strengths,
@@ -132,11 +76,15 @@ fn narrative(out: &mut String, report: &Report) {
     }) = &report.narrative
     else {
         let reason = report.narrative_reason.as_deref().unwrap_or("no reason was recorded");
-        line(out, &format!("*없음 Not written:* {}\n", escape(reason)));
+        let none = language.say("작성하지 못함", "Not written");
+        line(out, &format!("*{none}:* {}\n", escape(reason)));
         return;
     };
     line(out, &format!("{}\n", escape(summary)));
-    for (title, points) in [("강점 Strengths", strengths), ("개선점 Improvements", improvements)] {
+    for (title, points) in [
+        (language.say("강점", "Strengths"), strengths),
+        (language.say("개선점", "Improvements"), improvements),
+    ] {
         line(out, &format!("### {title}\n"));
         for point in points {
             line(out, &format!("- {}", escape(point)));
@@ -145,13 +93,19 @@ fn narrative(out: &mut String, report: &Report) {
     }
 }
 
-fn areas(out: &mut String, report: &Report) {
-    line(out, "## 영역 Areas\n");
-    row(out, &["영역 Area", "비중 Weight", "점수 Score", "답변 Answers"]);
+fn areas(out: &mut String, report: &Report, rubric: &Rubric, language: Language) {
+    section(out, language.say("영역", "Areas"));
+    let header = [
+        ("영역", "Area"),
+        ("비중", "Weight"),
+        ("점수", "Score"),
+        ("답변", "Answers"),
+    ];
+    row(out, &header.map(|(korean, english)| language.say(korean, english)));
     row(out, &["---", "---:", "---:", "---"]);
     for area in &report.areas {
         let ids: Vec<_> = area.answers.iter().map(|id| escape(id.as_str())).collect();
-        let name = format!("{} {}", escape(&area.area), escape(&area.name));
+        let name = format!("{} {}", escape(&area.area), escape(area_name(rubric, area, language)));
         row(
             out,
             &[&name, &percent(area.weight), &shown(area.score), &ids.join(", ")],
@@ -160,9 +114,10 @@ fn areas(out: &mut String, report: &Report) {
     line(out, "");
 }
 
-fn competencies(out: &mut String, report: &Report, rubric: &Rubric) {
-    line(out, "## 역량 Competencies\n");
-    row(out, &["역량 Competency", "점수 Score", "피드백 Feedback"]);
+fn competencies(out: &mut String, report: &Report, rubric: &Rubric, language: Language) {
+    section(out, language.say("역량", "Competencies"));
+    let header = [("역량", "Competency"), ("점수", "Score"), ("피드백", "Feedback")];
+    row(out, &header.map(|(korean, english)| language.say(korean, english)));
     row(out, &["---", "---:", "---"]);
     for (id, score) in &report.competencies {
         let words = report
@@ -170,39 +125,51 @@ fn competencies(out: &mut String, report: &Report, rubric: &Rubric) {
             .as_ref()
             .and_then(|narrative| narrative.competencies.get(id));
         let words = words.map_or(NONE.to_owned(), |words| escape(words));
-        row(out, &[&escape(competency_name(rubric, id)), &shown(*score), &words]);
+        let name = escape(competency_name(rubric, id, language));
+        row(out, &[&name, &shown(*score), &words]);
     }
     line(out, "");
 }
 
-fn one_answer(out: &mut String, answer: &AnswerReport, rubric: &Rubric) {
+fn one_answer(out: &mut String, answer: &AnswerReport, rubric: &Rubric, language: Language) {
     let id = escape(answer.answer_id.as_str());
-    let stage = escape(&stage_name(rubric, &answer.stage));
+    let stage = escape(&stage_name(rubric, &answer.stage, language));
+    let result = result(answer, language);
     line(
         out,
-        &format!("### {id} · {stage} · {} · {}\n", escape(&answer.area), result(answer)),
+        &format!("### {id} · {stage} · {} · {result}\n", escape(&answer.area)),
     );
     if let Some(reason) = &answer.reason {
-        line(out, &format!("이유 Reason: {}\n", escape(reason)));
+        line(
+            out,
+            &format!("{}: {}\n", language.say("이유", "Reason"), escape(reason)),
+        );
     }
-    let mut flags: Vec<_> = answer.flags.iter().map(|flag| flag_name(*flag).to_owned()).collect();
-    if let Some(judged) = answer.judged_code_points {
-        flags.push(format!("{judged} characters judged"));
-    }
+    let mut flags: Vec<_> = answer
+        .flags
+        .iter()
+        .map(|flag| flag_name(*flag, language).to_owned())
+        .collect();
+    flags.extend(
+        answer
+            .judged_code_points
+            .map(|judged| characters_judged(judged, language)),
+    );
     if !flags.is_empty() {
-        line(out, &format!("표시 Flags: {}\n", flags.join(", ")));
+        line(
+            out,
+            &format!("{}: {}\n", language.say("표시", "Flags"), flags.join(", ")),
+        );
     }
     if let Some(criteria) = &answer.criteria {
-        row(
-            out,
-            &[
-                "기준 Criterion",
-                "배점 Points",
-                "수준 Level",
-                "점수 Score",
-                "근거 Evidence",
-            ],
-        );
+        let header = [
+            ("기준", "Criterion"),
+            ("배점", "Points"),
+            ("수준", "Level"),
+            ("점수", "Score"),
+            ("근거", "Evidence"),
+        ];
+        row(out, &header.map(|(korean, english)| language.say(korean, english)));
         row(out, &["---", "---:", "---:", "---:", "---"]);
         for criterion in criteria {
             one_criterion(out, criterion);
@@ -215,13 +182,14 @@ fn one_answer(out: &mut String, answer: &AnswerReport, rubric: &Rubric) {
 }
 
 /// The score with what the follow-up rule did to it, or that there is none.
-fn result(answer: &AnswerReport) -> String {
-    match (answer.state, answer.score, answer.final_score) {
-        (AnswerState::Unscored, ..) => "unscored".to_owned(),
-        (_, Some(score), Some(last)) if answer.adjustment != 0 => {
-            format!("{last} ({score} {:+})", answer.adjustment)
-        }
-        (_, _, last) => shown(last),
+fn result(answer: &AnswerReport, language: Language) -> String {
+    if answer.state == AnswerState::Unscored {
+        return language.say("채점하지 못함", "unscored").to_owned();
+    }
+    let last = shown(answer.final_score);
+    match follow_up_sum(answer) {
+        Some(sum) => format!("{last} ({sum})"),
+        None => last,
     }
 }
 
@@ -230,47 +198,61 @@ fn one_criterion(out: &mut String, criterion: &CriterionScore) {
         Some(evidence) => format!("“{}”", escape(&evidence.quote)),
         None => NONE.to_owned(),
     };
-    let level = format!("{} ± {}", number(&criterion.level), number(&criterion.level_sd));
-    let (points, score) = (criterion.points.to_string(), criterion.score.to_string());
+    let level = format!("{} ± {}", criterion.level, criterion.level_sd);
+    let (points, score) = (criterion.points.to_string(), shown(Some(criterion.score)));
     row(out, &[&escape(&criterion.name), &points, &level, &score, &quote]);
 }
 
-fn provenance(out: &mut String, report: &Report) {
+fn provenance(out: &mut String, report: &Report, language: Language) {
     let made = &report.provenance;
-    line(out, "## 출처 Provenance\n");
-    let model = format!("{} ({})", escape(&made.model.name), escape(&made.model.hash));
-    let rubric = format!(
-        "{} v{} ({})",
-        escape(&made.rubric.id),
-        made.rubric.version,
-        escape(&made.rubric.hash)
-    );
-    let engine = format!(
-        "{} on {}, {}, ONNX Runtime {}",
-        escape(&made.engine.provider),
-        escape(&made.engine.device),
-        escape(&made.engine.precision),
-        escape(&made.engine.onnxruntime)
-    );
-    line(out, &format!("- Model: {model}"));
-    for other in &made.other_models {
-        line(out, &format!("- Some answers by another model: {}", escape(other)));
-    }
-    line(out, &format!("- Rubric: {rubric}, prompt v{}", made.prompt.version));
-    line(out, &format!("- Engine: {engine}"));
+    section(out, language.say("출처", "Provenance"));
+    let model = language.say("모델", "Model");
     line(
         out,
-        &format!("- interviewd {}, {} ms", escape(&made.interviewd), report.took_ms),
+        &format!("- {model}: {} ({})", code(&made.model.name), code(&made.model.hash)),
+    );
+    let other = language.say(
+        "일부 답변을 채점한 다른 모델",
+        "Another model, which judged some answers",
+    );
+    for hash in &made.other_models {
+        line(out, &format!("- {other}: {}", code(hash)));
+    }
+    line(
+        out,
+        &format!(
+            "- {}: {} v{} ({}), {} v{}",
+            language.say("평가 기준", "Rubric"),
+            code(&made.rubric.id),
+            made.rubric.version,
+            code(&made.rubric.hash),
+            language.say("프롬프트", "prompt"),
+            made.prompt.version
+        ),
+    );
+    let engine = [&made.engine.provider, &made.engine.device, &made.engine.precision].map(|part| code(part));
+    line(
+        out,
+        &format!(
+            "- {}: {}, ONNX Runtime {}",
+            language.say("엔진", "Engine"),
+            engine.join(", "),
+            code(&made.engine.onnxruntime)
+        ),
+    );
+    line(
+        out,
+        &format!("- interviewd {}, {} ms", code(&made.interviewd), report.took_ms),
     );
 }
 
-fn shown(score: Option<Score>) -> String {
-    score.map_or(NONE.to_owned(), |score| score.to_string())
+fn section(out: &mut String, title: &str) {
+    line(out, &format!("## {title}\n"));
 }
 
-/// A number as the report's JSON shows it.
-fn number<T: Serialize>(value: &T) -> String {
-    serde_json::to_string(value).unwrap_or_else(|_| NONE.to_owned())
+/// Two decimals, so that columns line up.
+fn shown(score: Option<Score>) -> String {
+    score.map_or(NONE.to_owned(), |score| format!("{score:.2}"))
 }
 
 fn line(out: &mut String, text: &str) {
@@ -281,11 +263,28 @@ fn row(out: &mut String, cells: &[&str]) {
     line(out, &format!("| {} |", cells.join(" | ")));
 }
 
+/// Any text as a code span: shown as it is, with nothing to escape, in a fence that is longer than all of its own backticks.
+fn code(text: &str) -> String {
+    let text = visible(text);
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest + 1);
+    match text.is_empty() || text.starts_with('`') || text.ends_with('`') {
+        true => format!("{fence} {text} {fence}"),
+        false => format!("{fence}{text}{fence}"),
+    }
+}
+
+/// One line without characters that nobody sees.
+fn visible(text: &str) -> String {
+    let mut text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.retain(|c| !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
+    text
+}
+
 /// Makes any text one line that Markdown shows as it is: no HTML, no table cells, no links, no headings, no code.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    let mut characters = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    characters.retain(|c| !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
+    let characters = visible(text);
     let numbered = characters
         .trim_start_matches(|c: char| c.is_ascii_digit())
         .starts_with(['.', ')']);
@@ -385,20 +384,56 @@ pub(crate) mod tests {
         let text = rendered(&sample());
         for part in [
             "# 면접 리포트 · iv-001",
-            "| 종합 Overall | **72.5** / 100 |",
-            "| 등급 Band | good |",
-            "| 합격 가능성 Pass likelihood | Medium |",
-            "| 상태 Status | partial (3 of 4 answers judged, 75 %) |",
+            "| 종합 | **72.50** / 100 |",
+            "| 등급 | 양호 |",
+            "| 합격 가능성 | 보통 |",
+            "| 상태 | 일부 (답변 4개 중 3개 채점, 75 %) |",
             "| C 직무 지식 이해도 | 20 % | 75.25 | a2, a3 |",
             "| 직무 전문성 | 75.25 | 개념을 정확히 압니다. |",
-            "### a3 · 직무지식 · 추가 질문 · C · 85.5 (75.5 +10)",
-            "| 개념의 정확성 | 50 | 4.0 ± 0.471 | 37.5 | “재고 결과를 비교했습니다” |",
-            "### a4 · 최종 발언 · A · unscored",
-            "이유 Reason: the engine went down 3 times while this answer ran alone",
-            "- Rubric: interviewd-ko v1",
+            "### a3 · 직무지식 · 추가 질문 · C · 85.50 (75.50 + 10)",
+            "| 개념의 정확성 | 50 | 4.000 ± 0.471 | 37.50 | “재고 결과를 비교했습니다” |",
+            "### a4 · 최종 발언 · A · 채점하지 못함",
+            "이유: the engine went down 3 times while this answer ran alone",
+            "- 평가 기준: `interviewd-ko` v1",
+            "- 엔진: `cpu`, `x86_64 AVX512-VNNI`, `int8`, ONNX Runtime `1.31.1`",
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn an_english_report_is_english_but_for_names_of_criteria_and_what_was_said() {
+        let mut report = sample();
+        let narrative = report.narrative.as_mut().unwrap();
+        narrative.summary = "Calm, with evidence.".to_owned();
+        narrative.strengths = vec!["Measures first.".to_owned()];
+        narrative.improvements = vec!["Say why.".to_owned()];
+        narrative
+            .competencies
+            .values_mut()
+            .for_each(|words| *words = "Sound.".to_owned());
+        for answer in &mut report.answers {
+            answer.criteria = None;
+            answer.feedback = answer.feedback.as_ref().map(|_| "Good.".to_owned());
+        }
+        let text = rendered(&report);
+        let hangul = |line: &&str| line.chars().any(|c| ('가'..='힣').contains(&c));
+        assert_eq!(text.lines().find(hangul), None);
+        for part in [
+            "# Interview report",
+            "| Band | good |",
+            "(3 of 4 answers judged, 75 %)",
+            "· follow-up · C",
+        ] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_code_span_holds_any_text() {
+        assert_eq!(code("a_b-1.0"), "`a_b-1.0`");
+        assert_eq!(code("a`b``c"), "```a`b``c```");
+        assert_eq!(code("`a\n<b>"), "`` `a <b> ``");
     }
 
     #[test]
@@ -411,9 +446,9 @@ pub(crate) mod tests {
         report.narrative = None;
         report.narrative_reason = Some("the deadline passed".to_owned());
         let text = rendered(&report);
-        assert!(text.contains("| 종합 Overall | – |"));
-        assert!(text.contains("| 등급 Band | – |"));
-        assert!(text.contains("*없음 Not written:* the deadline passed"));
+        assert!(text.contains("| 종합 | – |"));
+        assert!(text.contains("| 등급 | – |"));
+        assert!(text.contains("*작성하지 못함:* the deadline passed"));
         assert!(text.contains("| A 자기 표현·기본 커뮤니케이션 | 15 % | – | a1, a4 |"));
         let unscored = text.split("### a4").nth(1).unwrap().split("## 출처").next().unwrap();
         assert!(
@@ -457,12 +492,5 @@ pub(crate) mod tests {
             assert_eq!(line.matches('|').count(), 6, "{line}");
             assert!(!line.contains('\\'), "{line}");
         }
-    }
-
-    #[test]
-    fn shares_are_shown_in_percent() {
-        assert_eq!(percent(1.0), "100 %");
-        assert_eq!(percent(0.941), "94.1 %");
-        assert_eq!(percent(0.15), "15 %");
     }
 }

@@ -13,3 +13,4 @@ pub mod rubric;
 pub mod score;
 pub mod state;
 pub mod time;
+pub mod wording;

@@ -99,10 +99,13 @@ fn divided_half_up(numerator: u64, denominator: u64) -> u64 {
     (2 * numerator + denominator) / (2 * denominator)
 }
 
-/// At most two decimals and no zeros at their end: `80`, `65.5`, `71.25`.
+/// At most two decimals and no zeros at their end: `80`, `65.5`, `71.25`. With `{:.2}` always both, for columns.
 impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = format!("{}.{:02}", self.0 / 100, self.0 % 100);
+        if f.precision() == Some(2) {
+            return f.write_str(&text);
+        }
         f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
@@ -110,6 +113,20 @@ impl fmt::Display for Score {
 impl Serialize for Score {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_f64(f64::from(self.0) / 100.0)
+    }
+}
+
+/// Three decimals.
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}", self.0 / 1_000, self.0 % 1_000)
+    }
+}
+
+/// Three decimals.
+impl fmt::Display for LevelSd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}", self.0 / 1_000, self.0 % 1_000)
     }
 }
 

@@ -7,6 +7,9 @@ use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 use super::{cgroup, nvidia};
 
+/// What a driver and an idle desktop are taken to hold of a card that nobody can ask, in bytes.
+pub const CARD_TAKEN_ASSUMED: u64 = 300 << 20;
+
 /// What computes. Also what a model was exported for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -12,15 +12,14 @@ pub(super) fn choice(input: &PlanInput, kind: DeviceKind) -> Vec<String> {
         return Vec::new();
     }
     let names: Vec<&str> = input.cards.iter().map(|card| card.name.as_str()).collect();
-    vec![match (names.as_slice(), input.cuda_problem) {
-        ([], Some(problem)) => format!("On the CPU: {problem}."),
-        ([], None) => "On the CPU: no card was found.".to_owned(),
-        ([card], _) => {
+    vec![match names.as_slice() {
+        [] => "On the CPU, for which the model was exported.".to_owned(),
+        [card] => {
             format!(
                 "On the CPU, for which the model was exported; {card} stays unused: export with --target cuda to use it."
             )
         }
-        (cards, _) => {
+        cards => {
             let cards = cards.join(", ");
             format!(
                 "On the CPU, for which the model was exported; {cards} stay unused: export with --target cuda to use them."
@@ -114,7 +113,9 @@ fn limit(place: &Placed, actor: &ActorPlan, costs: &Costs, slots_max: u32, model
 
 fn speed(model: &ModelFootprint) -> &'static str {
     match model.target {
-        DeviceKind::Cpu => "a CPU computes no faster from 17 rows on",
+        DeviceKind::Cpu => {
+            "a CPU gains nothing from more than 17 at once, and 24 take an interview of 20 answers in one go"
+        }
         DeviceKind::Cuda if model.quantised() => {
             "with more rows ONNX Runtime leaves its fast kernels for packed weights"
         }

@@ -145,8 +145,8 @@ pub fn plan(input: &PlanInput) -> Result<Plan, PlanError> {
     let mut actors = Vec::new();
     let mut sentences = explain::choice(input, kind);
     for place in &placed {
-        let (slots, limited_by) = slots_of(place.share(), slots_wanted, slots_max, &costs)
-            .ok_or_else(|| refusal(place, slots_wanted, &costs))?;
+        let (slots, limited_by) =
+            slots_of(place.share(), slots_wanted, slots_max, &costs).ok_or_else(|| refusal(place, input, &costs))?;
         let actor = actor(place, slots, limited_by, input, &costs);
         sentences.push(explain::device(place, &actor, &costs, slots_max, input.model));
         actors.extend(std::iter::repeat_n(actor, place.actors as usize));
@@ -207,11 +207,29 @@ fn slots_of(mib: u64, wanted: Wanted, slots_max: u32, costs: &Costs) -> Option<(
     }
 }
 
-fn refusal(place: &Placed, wanted: Wanted, costs: &Costs) -> PlanError {
+/// `costs` are those of as many rows as were wanted.
+fn refusal(place: &Placed, input: &PlanInput, costs: &Costs) -> PlanError {
     let device = place.budget.label();
     let (available, available_mib) = (explain::available(place), place.share());
-    match (wanted, costs.slots_in(available_mib)) {
-        (Wanted::Number(wanted), Some(fitting)) if fitting >= 1 => PlanError::TooManySlots {
+    // Fewer slots are fewer rows, and those may need less workspace.
+    let of_rows = |rows: u32| {
+        let rows_max = rows.max(input.contexts.narrative_slots);
+        input.model.costs(&input.contexts, input.chunk_tokens, rows_max)
+    };
+    let too_little = |costs: &Costs, device: String, available: String| PlanError::TooLittleMemory {
+        device,
+        parts: explain::parts(costs, 1),
+        needed_mib: costs.with_slots(1),
+        available,
+        available_mib,
+        help: explain::help(place, costs),
+    };
+    let Wanted::Number(wanted) = input.wanted.slots_per_actor else {
+        return too_little(costs, device, available);
+    };
+    let fits = |slots: &u32| of_rows(*slots).with_slots(*slots) <= available_mib;
+    match (1..wanted).rev().find(fits) {
+        Some(fitting) => PlanError::TooManySlots {
             device,
             wanted,
             fitting,
@@ -220,14 +238,7 @@ fn refusal(place: &Placed, wanted: Wanted, costs: &Costs) -> PlanError {
             available,
             available_mib,
         },
-        _ => PlanError::TooLittleMemory {
-            device,
-            parts: explain::parts(costs, 1),
-            needed_mib: costs.with_slots(1),
-            available,
-            available_mib,
-            help: explain::help(place, costs),
-        },
+        None => too_little(&of_rows(1), device, available),
     }
 }
 

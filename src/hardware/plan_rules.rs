@@ -92,9 +92,13 @@ fn a_cpu_is_held_at_what_its_speed_gains_from() {
     let plan = planned(&[], &exaone_2_4b(DeviceKind::Cpu), PoolWanted::default()).unwrap();
     assert_eq!((plan.device, slots(&plan)), (DeviceKind::Cpu, vec![(0, 24)]));
     assert_eq!(plan.actors[0].reserve_bytes, GIB);
-    let expected = format!("On the CPU: {NO_CARD}. CPU (32,768 MiB, 28,672 free, 1,024 kept in reserve): weights");
-    assert!(plan.explanation.starts_with(&expected), "{}", plan.explanation);
-    assert!(plan.explanation.contains("a CPU computes no faster from 17 rows on"));
+    let expected =
+        "On the CPU, for which the model was exported. CPU (32,768 MiB, 28,672 free, 1,024 kept in reserve): weights";
+    assert!(plan.explanation.starts_with(expected), "{}", plan.explanation);
+    assert!(
+        plan.explanation
+            .contains("held at 24: a CPU gains nothing from more than 17 at once")
+    );
 }
 
 #[test]
@@ -239,6 +243,18 @@ fn asked_for_slots_are_given_if_they_fit_and_refused_with_the_number_that_does()
     );
     assert!(
         error.to_string().ends_with("at most 3 fit (\"auto\" takes what fits)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_refusal_names_what_fits_with_the_workspace_of_so_few_and_not_of_those_asked_for() {
+    let whole = card(0, "X", 6 * GIB, 6 * GIB);
+    let model = exaone_7_8b(DeviceKind::Cuda);
+    let auto = planned(std::slice::from_ref(&whole), &model, PoolWanted::default()).unwrap();
+    let error = planned(&[whole], &model, pool(Wanted::Auto, Wanted::Number(17))).unwrap_err();
+    assert!(
+        matches!(error, PlanError::TooManySlots { fitting, .. } if fitting == auto.actors[0].slots),
         "{error}"
     );
 }

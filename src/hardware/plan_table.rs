@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::devices::{Device, DeviceKind};
+use super::devices::{CARD_TAKEN_ASSUMED, Device, DeviceKind};
 use super::explain::grouped;
 use super::footprint::{MIB, ModelFootprint};
 use super::plan::plan;
@@ -13,9 +13,6 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/planning.md");
 const BEGIN: &str = "<!-- planner: begin -->\n";
 const END: &str = "<!-- planner: end -->\n";
 
-/// What a driver and an idle desktop hold of a card, in the table.
-const CARD_TAKEN: u64 = 300 * MIB;
-
 /// Rows whose explanation is printed as well.
 const QUOTED: [(&str, &str); 4] = [
     ("6 GiB card", "7.8B"),
@@ -25,7 +22,12 @@ const QUOTED: [(&str, &str); 4] = [
 ];
 
 fn sized(index: u32, gib: u64) -> Device {
-    card(index, &format!("{gib} GiB card"), gib * GIB, gib * GIB - CARD_TAKEN)
+    card(
+        index,
+        &format!("{gib} GiB card"),
+        gib * GIB,
+        gib * GIB - CARD_TAKEN_ASSUMED,
+    )
 }
 
 fn machines() -> Vec<(String, Vec<Device>)> {

@@ -16,7 +16,7 @@ pub use manifest::{
 };
 pub use model_folder::{Check, MANIFEST_FILE, ModelFolder};
 pub use provision::provision;
-pub use wheels::{ONNX_RUNTIME_VERSION, Variant};
+pub use wheels::{ONNX_RUNTIME_VERSION, Variant, by_hand_lines};
 
 use std::io::Read;
 

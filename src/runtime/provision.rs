@@ -11,7 +11,7 @@ use super::wheels::{Variant, Wheel, by_hand, wheels};
 
 /// Begins the name of folders under construction; one that a killed process left is removed by the next.
 const PARTIAL: &str = ".partial-";
-/// Of pip's complaints, how many of the last lines are passed on.
+/// Of pip's complaints, at most how many lines are passed on.
 const COMPLAINT_LINES_MAX: usize = 4;
 
 /// Makes sure the library is in the cache and gives its path. Returns at once when it is there. Several processes may do it at the same
@@ -118,9 +118,17 @@ fn download(variant: Variant, wheel: &Wheel, folder: &Path) -> Result<PathBuf, R
         .ok_or_else(|| failed("pip ended well but left no wheel".to_owned()))
 }
 
+/// What pip calls an error, where it does; else the end of what it said.
 fn last_lines(complaint: &[u8]) -> String {
     let text = String::from_utf8_lossy(complaint);
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let said = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut lines: Vec<_> = said()
+        .filter_map(|line| line.strip_prefix("ERROR:"))
+        .map(str::trim)
+        .collect();
+    if lines.is_empty() {
+        lines = said().collect();
+    }
     lines[lines.len().saturating_sub(COMPLAINT_LINES_MAX)..].join(" / ")
 }
 
@@ -219,5 +227,7 @@ mod tests {
     fn of_a_long_complaint_the_end_is_told() {
         assert_eq!(last_lines(b"a\nb\n\nc\nd\ne\n"), "b / c / d / e");
         assert_eq!(last_lines(b""), "");
+        let pip = b"WARNING: Retrying\nERROR: Could not find it\nERROR: No matching distribution\n[notice] new pip\n";
+        assert_eq!(last_lines(pip), "Could not find it / No matching distribution");
     }
 }

@@ -140,15 +140,29 @@ pub(super) fn by_hand(variant: Variant) -> String {
             "build ONNX Runtime {ONNX_RUNTIME_VERSION} for this machine and set runtime.library to its path"
         );
     };
-    let downloads: Vec<_> = wheels
-        .iter()
-        .map(|wheel| format!("python3 {}", wheel.download_arguments("wheels").join(" ")))
-        .collect();
     format!(
         "`{}` on any machine with a network; then, in one folder, `unzip -j '<wheel>' '*.so*'` for each file in wheels/, \
          and set runtime.library to <that folder>/{LIBRARY_FILE}",
-        downloads.join(" && ")
+        downloads(wheels).join(" && ")
     )
+}
+
+/// The same as lines, for whoever copies them from a terminal.
+pub fn by_hand_lines(variant: Variant) -> Vec<String> {
+    let Ok(wheels) = wheels(variant) else {
+        return vec![by_hand(variant)];
+    };
+    let mut lines = vec!["on any machine with a network:".to_owned()];
+    lines.extend(downloads(wheels).into_iter().map(|command| format!("  {command}")));
+    lines.push("then, in one folder, for each file in wheels/:".to_owned());
+    lines.push("  unzip -j '<wheel>' '*.so*'".to_owned());
+    lines.push(format!("and set runtime.library to <that folder>/{LIBRARY_FILE}"));
+    lines
+}
+
+fn downloads(wheels: &[Wheel]) -> Vec<String> {
+    let command = |wheel: &Wheel| format!("python3 {}", wheel.download_arguments("wheels").join(" "));
+    wheels.iter().map(command).collect()
 }
 
 #[cfg(test)]
@@ -176,5 +190,11 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("runtime.library"), "{text}");
+        let lines = by_hand_lines(Variant::Cpu);
+        assert!(
+            lines.iter().any(|line| line.starts_with("  python3 -m pip download")),
+            "{lines:?}"
+        );
+        assert!(lines.iter().all(|line| !line.contains("&&")), "{lines:?}");
     }
 }

@@ -276,7 +276,7 @@ impl Connection {
             let known = catch_unwind(|| service.knows(&wanted)).unwrap_or_else(|panic| Err(panicked(&*panic)))?;
             known
                 .then_some(true)
-                .ok_or_else(|| Fault::not_found(format!("no interview {wanted}")))
+                .ok_or_else(|| Fault::not_found(format!("there is no interview {wanted}")))
         });
         if let Err(fault) = is_known {
             return self.reply(id, Err(fault), slot).await;

@@ -9,7 +9,7 @@ use crate::domain::ids::InterviewId;
 /// [`StoreError::Broken`] it is not known whether the change will be there after a restart.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("no interview has the id {0}")]
+    #[error("there is no interview {0}")]
     NotFound(InterviewId),
     /// Same key with other content, or not possible in this state; the text says which.
     #[error("{0}")]
