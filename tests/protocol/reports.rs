@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::arithmetic;
-use crate::common::interview;
+use crate::common::{eventually, interview};
 use crate::shapes::{self, assert_shape};
-use crate::support::{FOREVER_MS, House, SILENCE, assert_alive, fails, of, open, submit, until};
+use crate::support::{FOREVER_MS, House, SILENCE, assert_alive, fails, get, of, open, submit};
 
 #[test]
 fn a_report_that_is_not_there_is_not_ready() {
@@ -17,8 +17,8 @@ fn a_report_that_is_not_there_is_not_ready() {
         &mut client,
         &interview("x", &["저는 개발자입니다.", SILENCE, "네, 그렇습니다."]),
     );
-    crate::common::eventually("the silent one has ended", || {
-        (crate::support::get(&mut client, "x")["done"] == 1).then_some(())
+    eventually("the silent one has ended", || {
+        (get(&mut client, "x")["done"] == 1).then_some(())
     });
     for format in ["json", "markdown"] {
         let params = json!({"interview_id": "x", "format": format});
@@ -33,9 +33,11 @@ fn a_wait_ends_as_not_ready_after_its_time() {
     let house = House::simulated(FOREVER_MS);
     let mut client = house.connect();
     open(&mut client, &json!({"interview_id": "open"}));
-    submit(&mut client, &interview("reporting", &[SILENCE]));
-    until(&mut client, "reporting", "reporting");
-    for (id, total) in [("open", 0), ("reporting", 1)] {
+    submit(&mut client, &interview("scoring", &["답변입니다.", SILENCE]));
+    eventually("the silent one has ended", || {
+        (get(&mut client, "scoring")["done"] == 1).then_some(())
+    });
+    for (id, done, total) in [("open", 0, 0), ("scoring", 1, 2)] {
         for timeout_ms in [0, 1, 300] {
             let begun = Instant::now();
             let params = json!({"interview_id": id, "timeout_ms": timeout_ms});
@@ -43,7 +45,7 @@ fn a_wait_ends_as_not_ready_after_its_time() {
             assert!(begun.elapsed() >= Duration::from_millis(timeout_ms));
             assert_eq!(
                 fault.0["data"],
-                json!({"kind": "not_ready", "done": total, "total": total})
+                json!({"kind": "not_ready", "done": done, "total": total})
             );
         }
     }
