@@ -135,16 +135,8 @@ fn a_report_can_be_had_as_markdown() {
             &json!({"interview_id": "=iv-md", "status": "=complete", "report": "string"}),
         );
         let text = reply["report"].as_str().unwrap();
-        let overall = report["overall"].to_string();
-        for part in [
-            "iv-md",
-            "complete",
-            overall.trim_end_matches(".0"),
-            "a1",
-            "a2",
-            "논리적 구조",
-            "interviewd-demo",
-        ] {
+        let overall = format!("{:.2}", report["overall"].as_f64().unwrap());
+        for part in ["iv-md", "완료", &overall, "a1", "a2", "논리적 구조", "interviewd-demo"] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
     }
