@@ -12,6 +12,7 @@ use actix::{
     ResponseFuture, WrapFuture,
 };
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::engine_thread::{self, Command, EngineEvent, What, text_of};
 use super::message::{Assign, Ended, EngineDown, EngineUp, Moments, Task, Undone, Written};
@@ -58,6 +59,8 @@ struct Held {
     tokens_in: usize,
     admitted_at: Option<Instant>,
     prefilled_at: Option<Instant>,
+    /// Whose work it is: in it stands whatever is logged of it.
+    span: Span,
 }
 
 enum Reading {
@@ -96,6 +99,8 @@ impl GpuActor {
 
     fn ended(&mut self, job: JobId, at: Instant, result: Result<Output, Failure>) {
         let Some(held) = self.jobs.remove(&job) else { return };
+        let _of_this = held.span.clone().entered();
+        tracing::debug!(written = result.is_ok(), "the engine is done with it");
         let written = match (result, &held.reading) {
             // What a model wrote is foreign text: should reading it ever panic, that is the end of this answer and not of the actor.
             (Ok(output), Some(reading)) => catch_unwind(AssertUnwindSafe(|| reading.read(&output, held.tokens_in)))
@@ -169,14 +174,16 @@ impl Handler<Assign> for GpuActor {
             tokens_in: 0,
             admitted_at: None,
             prefilled_at: None,
+            span: span_of(&assign),
         };
-        let (job, scorer) = (assign.job, Arc::clone(&self.scorer));
+        let (job, scorer, span) = (assign.job, Arc::clone(&self.scorer), held.span.clone());
         self.jobs.insert(job, held);
         // Rendering, tokenising and compiling the grammar take milliseconds: beside the decoding, not between its steps.
-        let prepared = tokio::task::spawn_blocking(move || prepare(&scorer, assign));
+        let prepared = tokio::task::spawn_blocking(move || span.in_scope(|| prepare(&scorer, assign)));
         context.spawn(prepared.into_actor(self).map(move |prepared, actor, _| {
-            let prepared = prepared
-                .unwrap_or_else(|panic| Err(Undone::for_good(format!("the prompt could not be made: {panic}"))));
+            // The words of a panic may quote the answer; its place is in the log.
+            let prepared =
+                prepared.unwrap_or_else(|_| Err(Undone::for_good("the prompt could not be made: making it panicked")));
             match (prepared, actor.jobs.get_mut(&job)) {
                 (_, None) => {} // forgotten meanwhile
                 (Ok((engine_job, reading)), Some(held)) => {
@@ -191,6 +198,17 @@ impl Handler<Assign> for GpuActor {
                 }
             }
         }));
+    }
+}
+
+fn span_of(assign: &Assign) -> Span {
+    let interview = assign.interview.id.as_str();
+    match assign.task {
+        Task::Answer { index } => {
+            let answer = assign.interview.answers().get(index).map(|answer| answer.id.as_str());
+            tracing::info_span!("answer", interview, answer)
+        }
+        Task::Narrative { .. } => tracing::info_span!("narrative", interview),
     }
 }
 
@@ -228,6 +246,7 @@ fn prepare(scorer: &Scorer, assign: Assign) -> Result<(Job, Reading), Undone> {
             )
         }
     };
+    tracing::debug!(tokens = prompt.len(), "the prompt is made");
     let job = Job {
         id: job,
         bank,
@@ -248,11 +267,14 @@ impl Handler<EngineEvent> for GpuActor {
             What::Up => self.pool.up.do_send(EngineUp { actor: self.id }),
             What::Admitted(job) => {
                 if let Some(held) = self.jobs.get_mut(&job) {
+                    held.span.in_scope(|| tracing::debug!("it has a slot"));
                     held.admitted_at = Some(at);
                 }
             }
             What::Prefilled(job) => {
                 if let Some(held) = self.jobs.get_mut(&job) {
+                    held.span
+                        .in_scope(|| tracing::debug!("its prompt is through the model"));
                     held.prefilled_at = Some(at);
                 }
             }
