@@ -29,7 +29,7 @@ use crate::socket::hub::Hub;
 use crate::socket::listener::{Bound, SocketError, bind};
 use crate::socket::options::Options;
 use crate::socket::server;
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, Opened, Store, StoreError};
 use crate::telemetry::Counters;
 
 /// What a daemon is started with.
@@ -60,6 +60,8 @@ pub enum StartError {
 
 /// Requests look into the store, which waits for the disk now and then: so many may, before others wait with them.
 const SOCKET_THREADS: usize = 4;
+/// How long the store's lock may be another's before that is an error.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long writes to the store and replies may take once everything else has stopped.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 /// How long pending requests may go on then; what waits for a report waits in vain. Shorter than [`LAST_WRITES`], so that all are told.
@@ -98,7 +100,7 @@ fn now() -> Timestamp {
 
 async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle) -> Result<(), StartError> {
     let signals = Signals::new().map_err(StartError::Signals)?;
-    let opened = Store::open(&settings.config.store.path, &store::Options::default(), now())?;
+    let opened = open_store(&settings.config).await?;
     for note in &opened.notes {
         tracing::error!("{note}");
     }
@@ -135,6 +137,19 @@ async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle)
     daemon.store.shut_down().await;
     tracing::info!("stopped");
     ended
+}
+
+/// A daemon that was killed holds its lock until the system has cleared it away: that much patience makes restarting at once possible.
+async fn open_store(config: &Config) -> Result<Opened, StoreError> {
+    let begun = Instant::now();
+    loop {
+        match Store::open(&config.store.path, &store::Options::default(), now()) {
+            Err(StoreError::Locked { .. }) if begun.elapsed() < LOCK_PATIENCE => {
+                tokio::time::sleep(LOCK_PATIENCE / 20).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 fn socket_options(config: &Config) -> Options {
