@@ -22,7 +22,7 @@ pub struct Planned {
     /// As in `cuda:0`.
     pub device: String,
     pub device_index: u32,
-    /// Most that it may use of the device.
+    /// Most that ONNX Runtime may use of a card.
     pub memory_bytes: u64,
     /// Answers that it scores at a time.
     pub slots: usize,

@@ -1,4 +1,4 @@
-//! Every message, in the order in which it travels.
+//! What travels on an answer's path; orders of the daemon and the pool stand with those who take them.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -10,7 +10,8 @@ use super::{Condition, Daemon, Settings};
 use crate::actors::message::Provide;
 use crate::actors::pool::{Adopt, SetAttempts};
 use crate::config::{self, AutoOr};
-use crate::hardware::devices::{Device, DeviceKind};
+use crate::hardware::devices::{Device, DeviceKind, detect};
+use crate::hardware::plan::Plan;
 use crate::socket::call::{Count, ResizeParams};
 use crate::socket::fault::{Fault, Kind};
 use crate::socket::view::{Accepting, DaemonState, PlanView, PlannedActor, Reloaded};
@@ -23,9 +24,9 @@ impl Daemon {
     pub(super) async fn find_model(self: &Arc<Self>) {
         let _one_at_a_time = self.loading.lock().await;
         self.condition_mut().problem = None;
-        let daemon = Arc::clone(self);
+        let (settings, held) = (self.settings(), self.held().await);
         let found =
-            tokio::task::spawn_blocking(move || bring_up(&daemon.settings(), &|device| daemon.ours(device))).await;
+            tokio::task::spawn_blocking(move || bring_up(&settings, &|device| bytes_on(device, held.as_ref()))).await;
         match found {
             Ok(Ok(loaded)) => self.adopt(loaded),
             Ok(Err(problem)) => self.stay_without(problem),
@@ -56,16 +57,10 @@ impl Daemon {
         };
     }
 
-    /// Bytes of a device that the present plan uses.
-    fn ours(&self, device: &Device) -> u64 {
-        let Some(loaded) = self.condition().loaded else {
-            return 0;
-        };
-        let here =
-            |index: u32| loaded.plan.device == device.kind && (device.kind == DeviceKind::Cpu || index == device.index);
-        let mine = loaded.plan.actors.iter().filter(|actor| here(actor.device_index));
-        mine.map(|actor| actor.weights_bytes + actor.kv_bytes + actor.workspace_bytes)
-            .sum()
+    /// The plan whose memory this process holds: what a new plan may count as free, since the old engines go first.
+    async fn held(&self) -> Option<Plan> {
+        let in_use = self.model_name().await.is_some();
+        self.condition().loaded.filter(|_| in_use).map(|loaded| loaded.plan)
     }
 
     pub(super) async fn reload(self: &Arc<Self>) -> Result<Reloaded, Fault> {
@@ -83,11 +78,11 @@ impl Daemon {
         let heavy = differences
             .iter()
             .any(|d| !d.needs_restart && !LIGHT.iter().any(|light| d.key.starts_with(light)));
-        let degraded = self.state().await.0 == DaemonState::Degraded;
+        let without_model = self.why_without_model().await.is_some();
         self.room.set_max(settings.config.queue.max_queued_answers as usize);
         self.pool.do_send(SetAttempts(settings.config.scoring.max_attempts));
         *self.settings.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(settings);
-        if heavy || rubric_changed || degraded || self.condition().problem.is_some() {
+        if heavy || rubric_changed || without_model {
             let daemon = Arc::clone(self);
             tokio::spawn(async move { daemon.find_model().await });
         }
@@ -120,8 +115,10 @@ impl Daemon {
         pool.actors = params.actors.map_or(pool.actors, number);
         pool.slots_per_actor = params.slots_per_actor.map_or(pool.slots_per_actor, number);
         let refuse = |text| Fault::new(Kind::InvalidParams, text);
+        let held = self.held().await;
+        loaded.detected = Arc::new(detect());
         loaded.plan = make_plan(&settings, &loaded.detected, &loaded.footprint, &|device| {
-            self.ours(device)
+            bytes_on(device, held.as_ref())
         })
         .map_err(refuse)?;
         let view = plan_view(&loaded);
@@ -152,6 +149,18 @@ impl Daemon {
             state: DaemonState::Draining,
         }
     }
+}
+
+/// Bytes of a device that a plan uses.
+fn bytes_on(device: &Device, plan: Option<&Plan>) -> u64 {
+    let Some(plan) = plan.filter(|plan| plan.device == device.kind) else {
+        return 0;
+    };
+    let here = |index: u32| device.kind == DeviceKind::Cpu || index == device.index;
+    let actors = plan.actors.iter().filter(|actor| here(actor.device_index));
+    actors
+        .map(|actor| actor.weights_bytes + actor.kv_bytes + actor.workspace_bytes)
+        .sum()
 }
 
 fn plan_view(loaded: &Loaded) -> PlanView {

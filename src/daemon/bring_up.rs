@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -17,7 +18,7 @@ use crate::engine::model::{BankShape, Model, ModelShape};
 use crate::engine::onnx::{Geometry, OnnxModel, OnnxOptions, Provider};
 use crate::engine::simulated::Simulated;
 use crate::hardware::devices::{Detected, Device, DeviceKind, detect};
-use crate::hardware::footprint::{Contexts, ModelFootprint};
+use crate::hardware::footprint::{CUDA_CONTEXT_MIB, Contexts, ModelFootprint};
 use crate::hardware::isa::instruction_set;
 use crate::hardware::plan::{Plan, PlanInput, plan};
 use crate::runtime::{Check, ModelFolder, Search, find};
@@ -27,6 +28,8 @@ use crate::socket::view::ModelView;
 /// The longest prefill chunk in tokens: what a decoding row may have to wait for. A multiple of every query tile.
 pub const CHUNK_TOKENS: usize = 256;
 const NARRATIVE_SLOTS: u32 = 1;
+/// Bytes of weights up to which measuring the query tile takes seconds.
+const PROBED_WEIGHTS_MAX: u64 = 512 << 20;
 
 /// A model that is found, checked and planned for.
 #[derive(Clone)]
@@ -165,7 +168,8 @@ pub fn planned(plan: &Plan) -> Vec<Planned> {
                 DeviceKind::Cpu => "cpu".to_owned(),
             },
             device_index: actor.device_index,
-            memory_bytes: actor.budget_bytes,
+            // What CUDA itself takes lies outside of ONNX Runtime's arena, which this limits.
+            memory_bytes: actor.budget_bytes.saturating_sub(CUDA_CONTEXT_MIB << 20),
             slots: actor.slots as usize,
         })
         .collect()
@@ -193,6 +197,12 @@ fn onnx_factory(settings: &Settings, folder: &ModelFolder, plan: &Plan) -> Resul
     let version = OnnxModel::load_runtime(&library, cuda).map_err(|error| with_causes(&error))?;
     let manifest = &folder.manifest;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let probe = plan.device == DeviceKind::Cpu && manifest.weights_bytes < PROBED_WEIGHTS_MAX;
+    if plan.device == DeviceKind::Cpu && !probe {
+        tracing::info!(
+            "the query tile is taken from model.json: measuring it with so large a model would take too long"
+        );
+    }
     let factory = OnnxFactory {
         library,
         folder: folder.path.clone(),
@@ -206,6 +216,7 @@ fn onnx_factory(settings: &Settings, folder: &ModelFolder, plan: &Plan) -> Resul
             vocabulary: manifest.vocab_size,
             query_tile: manifest.query_tile_tokens,
         },
+        tile_unproved: AtomicBool::new(probe),
     };
     Ok((factory, version))
 }
@@ -219,6 +230,8 @@ struct OnnxFactory {
     device: DeviceKind,
     threads: usize,
     geometry: Geometry,
+    /// Whether the query tile has still to be measured on this processor.
+    tile_unproved: AtomicBool,
 }
 
 impl ModelFactory for OnnxFactory {
@@ -244,9 +257,10 @@ impl ModelFactory for OnnxFactory {
             provider,
             banks: banks(planned.slots),
             geometry: self.geometry,
-            check_query_tile: self.device == DeviceKind::Cpu,
+            check_query_tile: self.tile_unproved.load(Ordering::Relaxed),
         };
         let model = OnnxModel::load(options).map_err(|error| with_causes(&error))?;
+        self.tile_unproved.store(false, Ordering::Relaxed);
         Ok(Box::new(model))
     }
 }

@@ -67,25 +67,32 @@ impl Daemon {
     }
 
     fn state_of(&self, pool: &Description) -> (DaemonState, Option<String>) {
-        if self.draining.load(Ordering::Relaxed) {
-            return (DaemonState::Draining, None);
-        }
         let broken = self
             .store
             .broken()
             .map(|reason| format!("the store takes no more writes: {reason}"));
-        let condition = self.condition();
-        let damage = self.damage.get().cloned();
-        if let Some(reason) = broken.or(condition.problem).or(damage) {
-            return (DaemonState::Degraded, Some(reason));
-        }
-        if is_loaded(pool) {
-            return (DaemonState::Ready, None);
-        }
-        match pool.actors.iter().find_map(|actor| actor.last_error.clone()) {
+        let trouble = broken
+            .or_else(|| self.without_model(pool))
+            .or_else(|| self.damage.get().cloned());
+        match trouble {
+            _ if self.draining.load(Ordering::Relaxed) => (DaemonState::Draining, None),
             Some(reason) => (DaemonState::Degraded, Some(reason)),
+            None if is_loaded(pool) => (DaemonState::Ready, None),
             None => (DaemonState::Starting, None),
         }
+    }
+
+    /// Why there is no model, draining or not: a search that failed, or engines that do not come up.
+    pub(super) async fn why_without_model(&self) -> Option<String> {
+        self.without_model(&self.describe_pool().await)
+    }
+
+    fn without_model(&self, pool: &Description) -> Option<String> {
+        let dead = || match is_loaded(pool) {
+            true => None,
+            false => pool.actors.iter().find_map(|actor| actor.last_error.clone()),
+        };
+        self.condition().problem.or_else(dead)
     }
 
     fn devices(&self) -> Vec<DeviceView> {

@@ -80,7 +80,7 @@ impl Costs {
 const CPU_PROCESS_MIB: u64 = 256;
 
 /// A CUDA context with the libraries' kernels and handles.
-const CUDA_CONTEXT_MIB: u64 = 512;
+pub const CUDA_CONTEXT_MIB: u64 = 512;
 
 /// 0.8 GiB: context and workspace on a card, the least to reckon with until it has been measured.
 const CUDA_WORKSPACE_MIB_MIN: u64 = 820;

@@ -101,6 +101,8 @@ fn download(variant: Variant, wheel: &Wheel, folder: &Path) -> Result<PathBuf, R
     };
     let output = Command::new("python3")
         .args(wheel.download_arguments(&folder.to_string_lossy()))
+        // Python looks for modules in the folder it is started in: this one is empty and ours.
+        .current_dir(folder)
         .args(["--quiet", "--no-cache-dir", "--timeout", "20", "--retries", "2"])
         .stdin(Stdio::null())
         .output()

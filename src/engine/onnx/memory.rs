@@ -105,16 +105,13 @@ impl Place {
             bytes,
             rows,
         } = *pieces;
-        let span = rows * pitch;
+        let span = rows.checked_mul(pitch).expect("a slot's size is a number");
         assert!(
             bytes <= pitch && from.abs_diff(to) >= span,
             "pieces are apart, and so are source and target"
         );
         for block in blocks {
-            assert!(
-                from.max(to) + span <= block.layout.size(),
-                "pieces are inside the block"
-            );
+            assert!(block.holds(from.max(to), span), "pieces are inside the block");
             // SAFETY: checked above; blocks of this place are on its device.
             unsafe {
                 let (source, target) = (block.start.add(from), block.start.add(to));
@@ -153,9 +150,13 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
+    fn holds(&self, at: usize, bytes: usize) -> bool {
+        at.checked_add(bytes).is_some_and(|end| end <= self.layout.size())
+    }
+
     /// A copy of `bytes` bytes at `at`; `None` on a card.
     pub(super) fn read(&self, at: usize, bytes: usize) -> Option<Vec<u8>> {
-        assert!(at + bytes <= self.layout.size(), "inside the block");
+        assert!(self.holds(at, bytes), "inside the block");
         // SAFETY: inside the block, which was zeroed when it was made.
         let bits = || unsafe { std::slice::from_raw_parts(self.start.add(at).as_ptr(), bytes) }.to_vec();
         self.source.is_none().then(bits)
@@ -163,7 +164,7 @@ impl Memory {
 
     /// Overwrites `bytes` bytes at `at`; does nothing on a card.
     pub(super) fn fill(&self, at: usize, bytes: usize, value: u8) {
-        assert!(at + bytes <= self.layout.size(), "inside the block");
+        assert!(self.holds(at, bytes), "inside the block");
         if self.source.is_none() {
             // SAFETY: inside the block.
             unsafe { self.start.add(at).write_bytes(value, bytes) };
@@ -212,7 +213,7 @@ impl<T: Element> HostBuffer<T> {
     pub(super) fn zeroed(host: &Place, length: usize) -> Result<Self, String> {
         assert!(host.is_host(), "buffers are written and read in place");
         Ok(Self {
-            memory: host.zeroed(length * size_of::<T>())?,
+            memory: host.zeroed(length.checked_mul(size_of::<T>()).ok_or("a buffer beyond all memory")?)?,
             elements: PhantomData,
         })
     }
