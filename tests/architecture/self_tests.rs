@@ -81,7 +81,12 @@ fn the_table_goes_one_way() {
         "actors/gpu.rs",
         "use crate::{domain, engine, scoring, store, telemetry};",
     );
-    fine("hardware/plan.rs", "use crate::engine::model::Shape;");
+    fine("scoring/plan.rs", "use crate::engine::model::Shape;");
+    caught(
+        "hardware/plan.rs",
+        "use crate::engine::model::Shape;",
+        "hardware may not use engine",
+    );
     fine(
         "daemon.rs",
         "use crate::{actors, config, hardware, runtime, socket, store};",
