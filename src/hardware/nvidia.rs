@@ -134,16 +134,18 @@ fn judge(facts: Facts, environment: &Environment) -> Found {
             Err(reason) => warnings.push(reason),
         }
     }
-    // A number in the list may mean another card than it seems, so those that it hides count too.
+    if cards.is_empty() {
+        return nothing(warnings.join("; "));
+    }
+    // A number may mean another card than it seems, so those that the list hides count too; a UUID means the card that it names.
+    let list = environment.visible_devices.as_deref();
+    let numbered = list.is_none_or(|list| list.split(',').any(|entry| !entry.trim().starts_with("GPU-")));
     let names = || facts.cards.iter().flatten().map(|card| &card.name);
     let mixed = names().zip(names().skip(1)).any(|(one, next)| one != next);
-    if mixed && environment.device_order.as_deref() != Some("PCI_BUS_ID") {
+    if mixed && numbered && environment.device_order.as_deref() != Some("PCI_BUS_ID") {
         warnings.push(
             "the cards differ, and CUDA may count them in another order than the driver: set CUDA_DEVICE_ORDER=PCI_BUS_ID".to_owned(),
         );
-    }
-    if cards.is_empty() {
-        return nothing(warnings.join("; "));
     }
     Found {
         cards,
@@ -324,8 +326,9 @@ mod tests {
         assert!(found.warnings[0].contains("CUDA_DEVICE_ORDER=PCI_BUS_ID"));
         assert_eq!(found.cards.len(), 2);
         assert!(judged(cards.clone(), None, Some("PCI_BUS_ID")).warnings.is_empty());
-        let one = judged(cards, Some("1"), None);
-        assert_eq!((uuids(&one), one.warnings.len()), (vec![(0, "GPU-bb")], 1));
+        let hidden = judged(cards.clone(), Some("1"), None);
+        assert_eq!((uuids(&hidden), hidden.warnings.len()), (vec![(0, "GPU-bb")], 1));
+        assert!(judged(cards, Some("GPU-bb,GPU-aa"), None).warnings.is_empty());
     }
 
     #[test]
