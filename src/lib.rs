@@ -5,8 +5,8 @@
 //! ```text
 //! main → cli → daemon → everything
 //! actors → scoring, store, engine, domain          scoring → domain, engine (types)
-//! store → domain     socket → domain     hardware → engine (shapes)
-//! domain, engine, runtime → no other room
+//! store → domain     socket → domain
+//! domain, engine, runtime, hardware → no other room
 //! ```
 //!
 //! Begin reading at [`domain::interview`] for what is judged, at [`engine`] for how, at [`actors`] for the path of an answer.

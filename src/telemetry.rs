@@ -49,17 +49,27 @@ pub fn init(format: LogFormat, level: &str, color: bool) -> Result<(), Telemetry
     Ok(())
 }
 
-fn subscriber<W>(format: LogFormat, level: &str, color: bool, writer: W) -> Result<Subscriber, TelemetryError>
-where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
-    let filter = EnvFilter::builder()
+/// Whether `level` is one that [`init`] takes.
+pub fn parse_level(level: &str) -> Result<(), TelemetryError> {
+    filter(level).map(|_| ())
+}
+
+fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::builder()
         .parse(level)
         .map_err(|source| TelemetryError::Level {
             level: level.to_owned(),
             source,
-        })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+        })
+}
+
+fn subscriber<W>(format: LogFormat, level: &str, color: bool, writer: W) -> Result<Subscriber, TelemetryError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter(level)?)
+        .with_writer(writer);
     Ok(match format {
         LogFormat::Text => Box::new(lines.with_ansi(color).finish()),
         LogFormat::Json => Box::new(lines.json().flatten_event(true).with_current_span(false).finish()),

@@ -18,7 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("scoring", &["domain", "engine"]),
     ("store", &["domain"]),
     ("socket", &["domain"]),
-    ("hardware", &["engine"]),
+    ("hardware", &[]),
     ("actors", &["domain", "engine", "scoring", "store", "telemetry"]),
     (
         "config",
@@ -77,7 +77,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("llguidance", &["scoring"]),
     ("minijinja", &["scoring"]),
     ("nvml_wrapper", &["hardware"]),
-    ("ort", &["engine/onnx", "runtime"]),
+    ("ort", &["engine/onnx"]),
     ("sled", &["store"]),
     ("sysinfo", &["hardware"]),
     ("tempfile", &["cli", "runtime"]),
@@ -90,7 +90,6 @@ const CRATES: &[(&str, &[&str])] = &[
 
 /// Crates that belong to no room.
 const GENERAL: &[&str] = &[
-    "half",
     "indexmap",
     "jiff",
     "rustix",

@@ -131,6 +131,8 @@ fn advice(fault: &Fault) -> Option<String> {
             let wait = fault.data.get("retry_after_ms").and_then(serde_json::Value::as_u64);
             wait.map(|ms| format!("try again in {} s", ms.div_ceil(1_000).max(1)))
         }
+        // A daemon that stops cannot be opened again.
+        Kind::Draining if fault.message.contains("is stopping") => None,
         Kind::Draining => Some("`interviewd resume` opens it again".to_owned()),
         Kind::NotFound => Some("`interviewd list` shows what there is".to_owned()),
         Kind::Forbidden => {
@@ -157,9 +159,9 @@ impl From<ClientError> for Failure {
         match error {
             ClientError::Fault(fault) => fault.into(),
             ClientError::Connect { .. } => Self::failed(format!("{error}, or name another socket with --socket")),
-            ClientError::Closed => {
-                Self::failed("the daemon has ended or was killed; start it again: what was accepted goes on")
-            }
+            ClientError::Closed => Self::failed(
+                "the daemon closed the connection (its log says why) or has ended; start it again if need be: what was accepted goes on",
+            ),
             ClientError::Io(_) | ClientError::TimedOut(_) | ClientError::Protocol(_) => Self::failed(error.to_string()),
         }
     }
@@ -207,6 +209,14 @@ mod tests {
                 .to_string(),
             "the report of iv-1 is not ready: 3 of 17 answers have ended; `interviewd watch iv-1` follows it"
         );
+    }
+
+    #[test]
+    fn only_a_daemon_that_stays_can_be_opened_again() {
+        let drained = Fault::new(Kind::Draining, "the daemon takes no new interviews");
+        assert!(Failure::from(drained).to_string().contains("interviewd resume"));
+        let stopping = Fault::new(Kind::Draining, "the daemon is stopping");
+        assert_eq!(Failure::from(stopping).to_string(), "the daemon is stopping");
     }
 
     #[test]

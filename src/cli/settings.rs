@@ -23,9 +23,9 @@ pub fn named_socket(global: &Global) -> Result<Option<&PathBuf>, Failure> {
         return Ok(None);
     };
     match socket.as_os_str().len() {
-        0 => Err(Failure::configuration("--socket is empty; name a path")),
+        0 => Err(Failure::usage("--socket is empty; name a path")),
         1..=PATH_BYTES_MAX => Ok(Some(socket)),
-        bytes => Err(Failure::configuration(format!(
+        bytes => Err(Failure::usage(format!(
             "--socket: a socket path has at most {PATH_BYTES_MAX} bytes, this one has {bytes}"
         ))),
     }

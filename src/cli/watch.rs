@@ -13,7 +13,6 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::interview::Language;
 use crate::domain::state::InterviewState;
 use crate::domain::wording::status_name;
-use crate::socket::client::ClientError;
 use crate::socket::notification::{EventNotification, Told};
 use crate::socket::view::InterviewView;
 
@@ -39,10 +38,6 @@ pub fn run(global: &Global, args: &Watch) -> Result<(), Failure> {
         let notification = match connection.next_event(PATIENCE) {
             Ok(Some(notification)) => notification,
             Ok(None) => continue,
-            Err(ClientError::Closed) if interview_id.is_none() => {
-                output::note("the daemon has ended; there will be no more events");
-                return Ok(());
-            }
             Err(error) => return Err(error.into()),
         };
         match args.json {

@@ -101,7 +101,7 @@ pub struct ScoringSection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueSection {
-    /// Answers that are accepted and not yet done; more are `busy`.
+    /// Answers that wait for a slot; more are `busy`.
     pub max_queued_answers: u32,
 }
 

@@ -119,6 +119,11 @@ fn judge(facts: Facts, environment: &Environment) -> Found {
     let visible = visible(&facts.cards, environment.visible_devices.as_deref());
     if visible.is_empty() {
         let hiding = environment.visible_devices.as_deref().unwrap_or_default();
+        if hiding.trim().starts_with("MIG-") {
+            return nothing(format!(
+                "CUDA_VISIBLE_DEVICES = \"{hiding}\" names a part of a card (MIG), which is not supported: switch MIG off and name the card"
+            ));
+        }
         return nothing(format!("CUDA_VISIBLE_DEVICES = \"{hiding}\" hides every card"));
     }
     let mut warnings = Vec::new();
@@ -129,14 +134,18 @@ fn judge(facts: Facts, environment: &Environment) -> Found {
             Err(reason) => warnings.push(reason),
         }
     }
-    let mixed = cards.windows(2).any(|pair| pair[0].name != pair[1].name);
-    if mixed && environment.device_order.as_deref() != Some("PCI_BUS_ID") {
+    if cards.is_empty() {
+        return nothing(warnings.join("; "));
+    }
+    // A number may mean another card than it seems, so those that the list hides count too; a UUID means the card that it names.
+    let list = environment.visible_devices.as_deref();
+    let numbered = list.is_none_or(|list| list.split(',').any(|entry| !entry.trim().starts_with("GPU-")));
+    let names = || facts.cards.iter().flatten().map(|card| &card.name);
+    let mixed = names().zip(names().skip(1)).any(|(one, next)| one != next);
+    if mixed && numbered && environment.device_order.as_deref() != Some("PCI_BUS_ID") {
         warnings.push(
             "the cards differ, and CUDA may count them in another order than the driver: set CUDA_DEVICE_ORDER=PCI_BUS_ID".to_owned(),
         );
-    }
-    if cards.is_empty() {
-        return nothing(warnings.join("; "));
     }
     Found {
         cards,
@@ -316,7 +325,18 @@ mod tests {
         let found = judged(cards.clone(), None, None);
         assert!(found.warnings[0].contains("CUDA_DEVICE_ORDER=PCI_BUS_ID"));
         assert_eq!(found.cards.len(), 2);
-        assert!(judged(cards, None, Some("PCI_BUS_ID")).warnings.is_empty());
+        assert!(judged(cards.clone(), None, Some("PCI_BUS_ID")).warnings.is_empty());
+        let hidden = judged(cards.clone(), Some("1"), None);
+        assert_eq!((uuids(&hidden), hidden.warnings.len()), (vec![(0, "GPU-bb")], 1));
+        assert!(judged(cards, Some("GPU-bb,GPU-aa"), None).warnings.is_empty());
+    }
+
+    #[test]
+    fn a_part_of_a_card_is_named_as_the_reason() {
+        for list in ["MIG-0a1b", " MIG-0a1b,MIG-2c3d"] {
+            let problem = judged(three(), Some(list), None).problem.unwrap();
+            assert!(problem.contains("(MIG), which is not supported"), "{problem}");
+        }
     }
 
     #[test]

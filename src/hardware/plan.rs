@@ -10,7 +10,6 @@ use super::explain;
 use super::footprint::{CUDA_QUANTISED_ROWS_MAX, Contexts, Costs, MIB, ModelFootprint};
 use super::place::{Budget, Placed, place};
 use super::wanted::{ACTORS_MAX, DeviceWanted, PoolWanted, SLOTS_MAX, Wanted};
-use crate::engine::model::BankShape;
 
 /// Everything a plan depends on.
 #[derive(Debug, Clone, Copy)]
@@ -258,29 +257,5 @@ fn actor(place: &Placed, slots: u32, limited_by: SlotLimit, input: &PlanInput, c
         slot_bytes: bytes(costs.slot),
         reserve_bytes: bytes(place.budget.reserve),
         limited_by,
-    }
-}
-
-impl ActorPlan {
-    /// The model's banks: scoring slots first, then the narrative's.
-    pub fn banks(&self) -> [BankShape; 2] {
-        let bank = |slots: u32, tokens: u32| BankShape {
-            slots: slots as usize,
-            context: tokens as usize,
-        };
-        [
-            bank(self.slots, self.slot_tokens),
-            bank(self.narrative_slots, self.narrative_tokens),
-        ]
-    }
-
-    /// Slots to keep, given what is free on the device in bytes once weights and slots are there and the model has run: where the plan took
-    /// too little for granted, as many fewer as give the reserve back, but one at least.
-    pub fn slots_after_load(&self, memory_free: u64) -> u32 {
-        let missing = self.reserve_bytes.saturating_sub(memory_free);
-        let fewer = missing.div_ceil(self.slot_bytes.max(1));
-        self.slots
-            .saturating_sub(u32::try_from(fewer).unwrap_or(u32::MAX))
-            .max(1)
     }
 }

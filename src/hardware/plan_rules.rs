@@ -55,10 +55,8 @@ fn the_7_8b_model_on_a_6_gib_card_explains_itself_in_one_sentence() {
     assert_eq!((actor.slots, actor.limited_by), (3, SlotLimit::Memory));
     assert_eq!(actor.kv_bytes, (272 + 3 * 128) * MIB);
     assert_eq!(actor.budget_bytes, (5_844 - 128) * MIB);
-    assert_eq!(
-        actor.banks().map(|bank| (bank.slots, bank.context)),
-        [(3, 1_024), (1, 2_176)]
-    );
+    assert_eq!((actor.slots, actor.slot_tokens), (3, 1_024));
+    assert_eq!((actor.narrative_slots, actor.narrative_tokens), (1, 2_176));
 }
 
 #[test]
@@ -367,25 +365,6 @@ fn the_error_says_what_would_make_one_slot_fit() {
         assert!(matches!(error, PlanError::TooLittleMemory { .. }), "{error:?}");
         assert!(error.to_string().ends_with(help), "{error}");
     }
-}
-
-#[test]
-fn after_loading_a_plan_that_was_wrong_gives_slots_back() {
-    let plan = planned(&[rtx(0)], &exaone_7_8b(DeviceKind::Cuda), PoolWanted::default()).unwrap();
-    let actor = &plan.actors[0];
-    assert_eq!(actor.slots_after_load(128 * MIB), 16);
-    assert_eq!(actor.slots_after_load(127 * MIB), 15);
-    assert_eq!(actor.slots_after_load(0), 15);
-    let narrow = planned(
-        &[rtx(0)],
-        &exaone_7_8b(DeviceKind::Cuda),
-        PoolWanted {
-            memory_reserve_mib: Some(4_096),
-            ..PoolWanted::default()
-        },
-    )
-    .unwrap();
-    assert_eq!(narrow.actors[0].slots_after_load(0), 1);
 }
 
 #[test]

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
 use super::devices::DeviceKind;
 
 /// A number that may be left to the planner: `"auto"` or an integer from 1.
@@ -15,8 +13,7 @@ pub enum Wanted {
 }
 
 /// The device of the pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceWanted {
     /// What the model was exported for, if it is there; the explanation says why it was chosen.
     #[default]
@@ -61,89 +58,5 @@ impl fmt::Display for Wanted {
             Self::Auto => f.write_str("auto"),
             Self::Number(number) => write!(f, "{number}"),
         }
-    }
-}
-
-impl Serialize for Wanted {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Auto => serializer.serialize_str("auto"),
-            Self::Number(number) => serializer.serialize_u32(*number),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Wanted {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(WantedVisitor)
-    }
-}
-
-struct WantedVisitor;
-
-impl de::Visitor<'_> for WantedVisitor {
-    type Value = Wanted;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"auto\" or a whole number from 1")
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Wanted, E> {
-        u32::try_from(number)
-            .ok()
-            .filter(|number| *number > 0)
-            .map(Wanted::Number)
-            .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(number), &self))
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Wanted, E> {
-        match u64::try_from(number) {
-            Ok(number) => self.visit_u64(number),
-            Err(_) => Err(E::invalid_value(de::Unexpected::Signed(number), &self)),
-        }
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Wanted, E> {
-        match text {
-            "auto" => Ok(Wanted::Auto),
-            _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, Deserialize)]
-    struct File {
-        actors: Wanted,
-    }
-
-    #[test]
-    fn auto_and_numbers_are_read_and_written_alike() {
-        for (text, wanted) in [("\"auto\"", Wanted::Auto), ("3", Wanted::Number(3))] {
-            assert_eq!(serde_json::from_str::<Wanted>(text).unwrap(), wanted);
-            assert_eq!(serde_json::to_string(&wanted).unwrap(), text);
-            let file: File = toml::from_str(&format!("actors = {text}")).unwrap();
-            assert_eq!(file.actors, wanted);
-        }
-    }
-
-    #[test]
-    fn anything_else_is_refused_with_what_was_expected() {
-        for text in ["0", "-1", "1.5", "\"2\"", "\"Auto\"", "true", "4294967296"] {
-            let error = toml::from_str::<File>(&format!("actors = {text}")).unwrap_err();
-            assert!(
-                error.to_string().contains("\"auto\" or a whole number from 1"),
-                "{text}: {error}"
-            );
-        }
-    }
-
-    #[test]
-    fn devices_are_named_in_small_letters() {
-        let names = [DeviceWanted::Auto, DeviceWanted::Cuda, DeviceWanted::Cpu];
-        assert_eq!(serde_json::to_string(&names).unwrap(), r#"["auto","cuda","cpu"]"#);
     }
 }

@@ -81,7 +81,12 @@ fn the_table_goes_one_way() {
         "actors/gpu.rs",
         "use crate::{domain, engine, scoring, store, telemetry};",
     );
-    fine("hardware/plan.rs", "use crate::engine::model::Shape;");
+    fine("scoring/plan.rs", "use crate::engine::model::Shape;");
+    caught(
+        "hardware/plan.rs",
+        "use crate::engine::model::Shape;",
+        "hardware may not use engine",
+    );
     fine(
         "daemon.rs",
         "use crate::{actors, config, hardware, runtime, socket, store};",
@@ -161,7 +166,7 @@ fn a_foreign_crate_stays_in_its_room() {
     caught(
         "scoring/mod.rs",
         "fn f() -> ::ort::Result<()> {}",
-        "the crate ort belongs to engine/onnx and runtime",
+        "the crate ort belongs to engine/onnx",
     );
     caught(
         "engine/slots.rs",
@@ -178,7 +183,7 @@ fn a_foreign_crate_stays_in_its_room() {
     caught("hardware/mod.rs", "use zip as z;", "the crate zip");
     fine("engine/onnx.rs", "use ort::session::Session;");
     fine("engine/onnx/session.rs", "use ort::session::Session;");
-    fine("runtime/find.rs", "use {ort::api, zip::ZipArchive, tempfile::TempDir};");
+    fine("runtime/find.rs", "use {zip::ZipArchive, tempfile::TempDir};");
     fine(
         "hardware/mod.rs",
         "use nvml_wrapper::Nvml; fn f() { std::iter::zip(a, b); a.iter().zip(b); sysinfo::System::new(); }",

@@ -21,7 +21,7 @@ pub enum OnnxError {
         loaded = .loaded.display(), wanted = .wanted.display()
     )]
     OtherLibrary { loaded: PathBuf, wanted: PathBuf },
-    #[error("{graph} cannot be loaded on {device}: {source}", graph = .graph.display())]
+    #[error("{graph} cannot be loaded on {device}: {source}{}", session_remedy(.device), graph = .graph.display())]
     Session {
         graph: PathBuf,
         device: String,
@@ -50,6 +50,14 @@ pub enum OnnxError {
     },
     #[error("the query tile could not be measured: {0}")]
     Probe(#[source] ModelError),
+}
+
+/// What else than the graph may be wrong, and what then helps.
+fn session_remedy(device: &str) -> &'static str {
+    match device.starts_with("cuda") {
+        true => "; if a CUDA library is missing, run `interviewd setup --cuda`",
+        false => "",
+    }
 }
 
 /// What ONNX Runtime and its CUDA libraries write when memory is used up; there is no error code for it.
@@ -84,6 +92,12 @@ fn classify(device: &str, message: &str) -> ModelError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_card_that_cannot_load_the_graph_points_to_setup() {
+        assert!(session_remedy("cuda:0").contains("`interviewd setup --cuda`"));
+        assert_eq!(session_remedy("cpu"), "");
+    }
 
     #[test]
     fn a_runs_error_tells_the_engine_what_can_be_done() {
