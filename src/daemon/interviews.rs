@@ -46,13 +46,12 @@ impl Daemon {
     }
 
     fn refuse_while_draining(&self) -> Result<(), Fault> {
-        match self.draining.load(Ordering::Relaxed) {
-            true => Err(Fault::new(
-                Kind::Draining,
-                "the daemon is draining and accepts no interviews and answers now; try again later",
-            )),
-            false => Ok(()),
-        }
+        let why = match (self.stop.borrow().is_some(), self.draining.load(Ordering::Relaxed)) {
+            (true, _) => "the daemon is stopping and accepts no interviews and answers; try again when it is back",
+            (false, true) => "the daemon is draining and accepts no interviews and answers now; try again later",
+            (false, false) => return Ok(()),
+        };
+        Err(Fault::new(Kind::Draining, why))
     }
 
     fn reserve(&self, places: usize) -> Result<Vec<Place>, Fault> {
