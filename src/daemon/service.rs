@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Daemon;
-use super::faults::{internal, of_store};
+use super::faults::of_store;
 use crate::domain::ids::InterviewId;
 use crate::domain::interview::Opening;
 use crate::socket::call::Call;
-use crate::socket::fault::Fault;
+use crate::socket::fault::{Fault, Kind};
 use crate::socket::service::{Answering, Reply, Role, Service, reply};
 use crate::socket::view::{Greeting, PROTOCOL};
 
@@ -56,7 +56,9 @@ async fn carried_out<T>(work: impl Future<Output = Result<T, Fault>> + Send + 's
 where
     T: Serialize + Send + 'static,
 {
-    reply(&tokio::spawn(work).await.map_err(internal)??)
+    // The words of a panic may quote a candidate; its place is in the log.
+    let panicked = |_| Fault::new(Kind::Internal, "carrying out the request panicked");
+    reply(&tokio::spawn(work).await.map_err(panicked)??)
 }
 
 impl Daemon {
