@@ -13,10 +13,10 @@ use crate::actors::engine_thread::{ModelFactory, Planned};
 use crate::actors::message::Making;
 use crate::actors::pool::Setup;
 use crate::domain::report::{EngineProvenance, ModelProvenance};
-use crate::engine::Options;
 use crate::engine::model::{BankShape, Model, ModelShape};
 use crate::engine::onnx::{Geometry, OnnxModel, OnnxOptions, Provider};
-use crate::engine::simulated::Simulated;
+use crate::engine::simulated::{Fault, Script, Simulated, When};
+use crate::engine::{Options, TokenId};
 use crate::hardware::devices::{Detected, Device, DeviceKind, detect};
 use crate::hardware::footprint::{CUDA_CONTEXT_MIB, Contexts, ModelFootprint};
 use crate::hardware::isa::instruction_set;
@@ -48,6 +48,9 @@ struct SimulatedModel {
     seed: u64,
     /// What a run costs.
     step_ms: u64,
+    /// A token that no prompt gets past.
+    #[serde(default)]
+    fails_on: Option<TokenId>,
 }
 
 const SIMULATED: &str = "simulated.json";
@@ -292,6 +295,14 @@ impl ModelFactory for SimulatedFactory {
             banks: banks(planned.slots),
         };
         let delay = Duration::from_millis(self.model.step_ms);
-        Ok(Box::new(Simulated::new(shape, self.model.seed).with_delay(delay)))
+        let script = match self.model.fails_on {
+            Some(token) => Script::default().with(When::Token(token), Fault::Failed),
+            None => Script::default(),
+        };
+        Ok(Box::new(
+            Simulated::new(shape, self.model.seed)
+                .with_delay(delay)
+                .with_script(script),
+        ))
     }
 }
