@@ -14,10 +14,12 @@ use actix::{
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::engine_thread::{self, Command, EngineEvent, What, text_of};
+use super::engine_thread::{self, Command, EngineEvent, Gauge, What, text_of};
 use super::message::{Assign, Ended, EngineDown, EngineUp, Moments, Task, Undone, Written};
+use super::pool::{EngineDoors, StartEngine};
 use crate::engine::job::{Disposition, Failure, Job, JobId, Output};
 use crate::scoring::{AnswerReading, NARRATIVE_BANK, NarrativeReading, SCORING_BANK, Scorer};
+use crate::telemetry::Counters;
 
 /// GpuPool → GpuActor: nobody waits for this any more.
 #[derive(Message)]
@@ -119,6 +121,30 @@ impl GpuActor {
         self.pool.down.do_send(EngineDown { actor: self.id, reason });
         context.stop();
     }
+}
+
+/// How the pool starts its engines: an actor each, counting into `counters`; rates count from `epoch`.
+pub fn start_engine(counters: Arc<Counters>, epoch: Instant) -> StartEngine {
+    Box::new(move |id, planned, setup, pool| {
+        let gauge = Arc::new(Gauge::default());
+        let thread = engine_thread::Plan {
+            id,
+            planned: planned.clone(),
+            factory: Arc::clone(&setup.factory),
+            options: setup.options,
+            gauge: Arc::clone(&gauge),
+            counters: Arc::clone(&counters),
+            epoch,
+        };
+        let actor = GpuActor::new(id, Arc::clone(&setup.scorer), pool, thread).start();
+        EngineDoors {
+            assign: actor.clone().recipient(),
+            forget: actor.clone().recipient(),
+            set_slots: actor.clone().recipient(),
+            retire: actor.recipient(),
+            gauge,
+        }
+    })
 }
 
 impl Undone {

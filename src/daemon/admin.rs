@@ -81,7 +81,7 @@ impl Daemon {
         let without_model = self.why_without_model().await.is_some();
         self.room.set_max(settings.config.queue.max_queued_answers as usize);
         self.pool.do_send(SetAttempts(settings.config.scoring.max_attempts));
-        *self.settings.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(settings);
+        self.replace_settings(settings);
         if heavy || rubric_changed || without_model {
             let daemon = Arc::clone(self);
             tokio::spawn(async move { daemon.find_model().await });
@@ -122,7 +122,7 @@ impl Daemon {
         })
         .map_err(refuse)?;
         let view = plan_view(&loaded);
-        *self.settings.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(settings);
+        self.replace_settings(settings);
         self.adopt(loaded);
         Ok(view)
     }

@@ -79,6 +79,10 @@ impl Daemon {
         Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn replace_settings(&self, settings: Settings) {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
     fn condition(&self) -> Condition {
         self.condition_mut().clone()
     }

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sha2::{Digest, Sha256};
-
 use crate::domain::report::RubricProvenance;
 use crate::domain::rubric::{DEFAULT, InvalidRubric, Rubric};
+use crate::runtime::sha256_hex;
 use crate::store::{Store, StoreError};
 
 /// A rubric with the text that it was read from.
@@ -52,14 +51,10 @@ impl LoadedRubric {
         })?;
         Ok(Self {
             rubric: Arc::new(rubric),
-            hash: hex(&Sha256::digest(text.as_bytes())),
+            hash: sha256_hex(text.as_bytes()).expect("memory can be read"),
             text: text.into(),
         })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The rubrics that live interviews need.

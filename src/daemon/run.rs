@@ -14,11 +14,10 @@ use super::lives::Lives;
 use super::rubrics::{Rubrics, RubricsError};
 use super::turns::Turns;
 use super::{Condition, Daemon, Ready, Settings};
-use crate::actors::engine_thread::{self, Gauge};
-use crate::actors::gpu::GpuActor;
+use crate::actors::gpu::start_engine;
 use crate::actors::interview::Doors;
 use crate::actors::message::Settle;
-use crate::actors::pool::{BackOff, Drain, EngineDoors, GpuPool, Outlets, Release, StartEngine};
+use crate::actors::pool::{BackOff, Drain, GpuPool, Outlets, Release};
 use crate::actors::report::{ReportActor, Watchers};
 use crate::actors::room::Room;
 use crate::config::{Config, Loaded, Source};
@@ -242,29 +241,6 @@ fn build(
         draining: AtomicBool::new(false),
         damage: OnceLock::new(),
         stop,
-    })
-}
-
-fn start_engine(counters: Arc<Counters>, epoch: Instant) -> StartEngine {
-    Box::new(move |id, planned, setup, pool| {
-        let gauge = Arc::new(Gauge::default());
-        let thread = engine_thread::Plan {
-            id,
-            planned: planned.clone(),
-            factory: Arc::clone(&setup.factory),
-            options: setup.options,
-            gauge: Arc::clone(&gauge),
-            counters: Arc::clone(&counters),
-            epoch,
-        };
-        let actor = GpuActor::new(id, Arc::clone(&setup.scorer), pool, thread).start();
-        EngineDoors {
-            assign: actor.clone().recipient(),
-            forget: actor.clone().recipient(),
-            set_slots: actor.clone().recipient(),
-            retire: actor.recipient(),
-            gauge,
-        }
     })
 }
 

@@ -23,7 +23,7 @@ use std::io::Read;
 use sha2::{Digest, Sha256};
 
 /// SHA-256 of what `reader` still holds, in lower-case hexadecimal.
-fn sha256_hex(mut reader: impl Read) -> std::io::Result<String> {
+pub fn sha256_hex(mut reader: impl Read) -> std::io::Result<String> {
     let mut digest = Sha256::new();
     let mut chunk = vec![0; 1 << 20];
     loop {

@@ -8,8 +8,7 @@ use tempfile::TempDir;
 use super::models::Models;
 use super::report::{Told, accept};
 use super::*;
-use crate::actors::engine_thread::{Gauge, Plan};
-use crate::actors::gpu::GpuActor;
+use crate::actors::gpu::start_engine;
 use crate::actors::interview::{Doors, InterviewActor};
 use crate::actors::report::{ReportActor, Watchers};
 use crate::domain::event::EventKind;
@@ -53,27 +52,7 @@ impl House {
             max: Duration::from_millis(5),
         };
         let epoch = Instant::now();
-        let of_engines = Arc::clone(&counters);
-        let start: StartEngine = Box::new(move |id, planned, setup, pool| {
-            let gauge = Arc::new(Gauge::default());
-            let plan = Plan {
-                id,
-                planned: planned.clone(),
-                factory: Arc::clone(&setup.factory),
-                options: setup.options,
-                gauge: Arc::clone(&gauge),
-                counters: Arc::clone(&of_engines),
-                epoch,
-            };
-            let actor = GpuActor::new(id, Arc::clone(&setup.scorer), pool, plan).start();
-            EngineDoors {
-                assign: actor.clone().recipient(),
-                forget: actor.clone().recipient(),
-                set_slots: actor.clone().recipient(),
-                retire: actor.recipient(),
-                gauge,
-            }
-        });
+        let start = start_engine(Arc::clone(&counters), epoch);
         let pool = context.run(GpuPool::new(start, outlets, back_off, epoch));
         let doors = Doors {
             open_report: reports.clone().recipient(),
