@@ -41,7 +41,7 @@ fn draw(area: &Area, results: &Results) -> Drawn {
     text(area, &title, (MARGIN, MARGIN), 17, HPos::Left)?;
     let mut top = MARGIN + LINE;
     top = table(area, "Fixed shape", &results.fixed, top)?;
-    top = table(area, "Product: the bundled interview", &results.product, top)?;
+    top = table(area, "Product (the bundled interview)", &results.product, top)?;
     let going = &results.as_it_goes;
     let last = format!(
         "Its narrative takes {:.1} s. Scored as it goes, the report is there {:.1} s after the last answer.",
@@ -80,7 +80,8 @@ fn table(area: &Area, title: &str, rows: &[Row], top: i32) -> Result<i32, Box<dy
 }
 
 fn text(area: &Area, words: &str, at: (i32, i32), size: i32, side: HPos) -> Drawn {
-    let style = ("sans-serif", size).into_text_style(area).color(&INK);
+    // plotters takes a size as that of the whole line and writes a smaller one.
+    let style = ("sans-serif", f64::from(size) * 1.24).into_text_style(area).color(&INK);
     area.draw(&Text::new(
         words.to_owned(),
         at,
