@@ -96,6 +96,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("nvml_wrapper", &["hardware"]),
     ("ort", &["engine/onnx"]),
     ("plotters", &["bench"]),
+    ("rayon", &["engine"]),
     ("sled", &["store"]),
     ("sysinfo", &["hardware"]),
     ("tempfile", &["cli", "runtime"]),

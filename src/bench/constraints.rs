@@ -24,8 +24,12 @@ impl Constraint for Free {
     fn next(&mut self) -> Result<Next<'_>, ConstraintError> {
         Ok(match self.left {
             0 => Next::End,
-            _ => Next::Choose(&self.allowed),
+            _ => Next::Choose,
         })
+    }
+
+    fn allowed(&mut self) -> Result<&TokenSet, ConstraintError> {
+        Ok(&self.allowed)
     }
 
     fn chosen(&mut self, _: TokenId) -> Result<(), ConstraintError> {
@@ -59,9 +63,16 @@ impl Constraint for Stepwise {
                 other => return Ok(other),
             }
         }
+        Ok(Next::Choose)
+    }
+
+    fn allowed(&mut self) -> Result<&TokenSet, ConstraintError> {
+        let Some(token) = self.forced.front() else {
+            return self.grammar.allowed();
+        };
         self.only.clear();
-        self.forced.iter().take(1).for_each(|token| self.only.insert(*token));
-        Ok(Next::Choose(&self.only))
+        self.only.insert(*token);
+        Ok(&self.only)
     }
 
     fn chosen(&mut self, token: TokenId) -> Result<(), ConstraintError> {

@@ -8,7 +8,7 @@ use crate::engine::constraint::Constraint;
 use crate::engine::job::{Job, JobEvent, JobId, Output};
 use crate::engine::model::{Model, ModelShape};
 use crate::engine::{Engine, Options, TokenId};
-use crate::scoring::{NARRATIVE_BANK, SCORING_BANK};
+use crate::scoring::SCORING_BANK;
 
 /// One output to be written.
 pub struct Work {
@@ -89,8 +89,10 @@ impl Rig {
 
     /// So many slots for answers, and nothing in any slot that could be reused.
     pub fn prepare(&mut self, slots: usize) -> Result<(), BenchError> {
-        self.resize(SCORING_BANK, slots)?;
-        self.forget()
+        let resized = self.engine.resize(SCORING_BANK, slots);
+        resized.map_err(|source| BenchError::Slots { slots, source })?;
+        self.engine.forget_prefixes();
+        Ok(())
     }
 
     /// Runs works to their ends; the first that fails ends it. `ended` is told how many are done.
@@ -121,7 +123,7 @@ impl Rig {
             How::Apart | How::InTurn => {
                 for (index, work) in works.into_iter().enumerate() {
                     if how == How::Apart {
-                        self.forget()?;
+                        self.engine.forget_prefixes();
                     }
                     let begun = (self.clock)();
                     run.submit(&mut self.engine, index, work);
@@ -171,20 +173,6 @@ impl Rig {
         run.now += (self.clock)() - begun;
         run.steps += 1;
         run.take_in()
-    }
-
-    fn resize(&mut self, bank: usize, slots: usize) -> Result<(), BenchError> {
-        let resized = self.engine.resize(bank, slots);
-        resized.map_err(|source| BenchError::Slots { slots, source })
-    }
-
-    fn forget(&mut self) -> Result<(), BenchError> {
-        for bank in [SCORING_BANK, NARRATIVE_BANK] {
-            let slots = self.engine.shape().banks[bank].slots;
-            self.resize(bank, 0)?;
-            self.resize(bank, slots)?;
-        }
-        Ok(())
     }
 }
 

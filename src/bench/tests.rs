@@ -73,7 +73,14 @@ fn rig(run: Duration, script: Script) -> Rig {
         millis: Arc::clone(&millis),
     };
     let clock: Clock = Arc::new(move || Duration::from_millis(millis.load(Ordering::Relaxed)));
-    Rig::new(Box::new(model), Options { chunk_tokens: 256 }, clock)
+    Rig::new(
+        Box::new(model),
+        Options {
+            chunk_tokens: 256,
+            gap: 1,
+        },
+        clock,
+    )
 }
 
 fn works(count: usize, written: usize) -> Vec<Work> {
@@ -237,10 +244,14 @@ impl Constraint for Sandwich {
         self.stage += 1;
         Ok(match (self.stage, self.chosen) {
             (1, _) => Next::Forced(&[10, 11]),
-            (_, None) => Next::Choose(&self.offered),
+            (_, None) => Next::Choose,
             (_, Some(_)) if self.stage < 5 => Next::Forced(&[12]),
             _ => Next::End,
         })
+    }
+
+    fn allowed(&mut self) -> Result<&TokenSet, ConstraintError> {
+        Ok(&self.offered)
     }
 
     fn chosen(&mut self, token: TokenId) -> Result<(), ConstraintError> {
@@ -279,9 +290,8 @@ fn forced_tokens_are_choices_among_one_where_they_are_decoded_one_by_one() {
 #[test]
 fn a_free_choice_is_never_of_a_token_that_ends_a_turn() {
     let mut free = Free::new(70, &[EOS], 1);
-    let Next::Choose(allowed) = free.next().unwrap() else {
-        panic!("it has a choice left");
-    };
+    assert_eq!(free.next(), Ok(Next::Choose));
+    let allowed = free.allowed().unwrap();
     assert_eq!(allowed.iter().count(), 69);
     assert!(!allowed.contains(EOS));
     free.chosen(3).unwrap();
