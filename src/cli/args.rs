@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::bench::ANSWERS_MAX;
 use crate::domain::state::InterviewState;
+use crate::runtime::RANDOM_PRESETS;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -115,7 +117,7 @@ pub enum Verb {
     /// product's own prompts, in several ways each. What is written is compared token by token between ways that compute alike; on a CPU a
     /// difference is an error. Takes the daemon's defaults and --set, no configuration file; fetches ONNX Runtime if needed.
     #[command(
-        after_help = "Examples:\n  interviewd bench\n  interviewd bench --model /models/exaone-2.4b --runs 3 --json bench.json --plot bench.svg\n  interviewd bench --model /models/exaone-7.8b --device cuda --memory-budget 6GiB"
+        after_help = "Examples:\n  interviewd bench\n  interviewd bench --model /models/exaone-2.4b --runs 3 --json bench.json --plot bench.svg\n  interviewd bench --random exaone-3.5-7.8b --device cuda --memory-budget 6GiB"
     )]
     Bench(Bench),
     /// Stop accepting interviews; what was accepted goes on [admin]
@@ -261,6 +263,9 @@ pub struct Bench {
     /// A model's folder [default: the bundled demo model]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    /// Random weights of this shape instead, at 4 bits, made once and kept in the cache
+    #[arg(long, value_name = "PRESET", value_parser = PossibleValuesParser::new(RANDOM_PRESETS), conflicts_with = "model")]
+    pub random: Option<String>,
     /// What computes
     #[arg(long, value_enum, default_value_t = BenchDevice::Auto)]
     pub device: BenchDevice,
@@ -393,6 +398,7 @@ mod tests {
             "retry iv-1",
             "delete iv-1",
             "plan --json",
+            "bench --random bench-0.43b",
             "bench --model M --device cuda --memory-budget 5.5GiB --threads 2 --answers 4 --runs 3 --json F --plot G",
             "drain",
             "resume",
@@ -419,6 +425,8 @@ mod tests {
             "list --limit 0",
             "list --limit 1001",
             "plan --card nan",
+            "bench --model M --random bench-0.43b",
+            "bench --random some-preset",
             "bench --answers 0",
             "bench --answers 18",
             "bench --memory-budget 6",

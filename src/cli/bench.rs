@@ -4,15 +4,17 @@ use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 
-use super::args::{Bench, Global};
+use super::args::{Bench, BenchDevice, Global};
 use super::exit::Failure;
 use super::leftovers::Leftovers;
 use super::output::Look;
 use super::{bench_text, files, interrupt, output, settings, setup};
 use crate::bench::{self, Results, Told};
 use crate::config::{Config, Source};
-use crate::hardware::devices::DeviceKind;
-use crate::runtime::{Check, ModelFolder, RuntimeError, Search, Target, Variant, demo_model, find};
+use crate::hardware::devices::{DeviceKind, detect};
+use crate::runtime::{
+    Check, ModelFolder, Precision, RuntimeError, Search, Target, Variant, demo_model, find, random_model,
+};
 
 pub fn run(global: &Global, args: &Bench) -> Result<(), Failure> {
     for (option, is_there) in [
@@ -41,9 +43,10 @@ pub fn run(global: &Global, args: &Bench) -> Result<(), Failure> {
 
 fn measured(global: &Global, args: &Bench, leftovers: &Leftovers) -> Result<Results, Failure> {
     let scratch = scratch(leftovers)?;
-    let model = match &args.model {
-        Some(folder) => folder.clone(),
-        None => {
+    let model = match (&args.model, &args.random) {
+        (Some(folder), _) => folder.clone(),
+        (None, Some(preset)) => random(preset, args.device)?,
+        (None, None) => {
             let folder = scratch.join("model");
             demo_model::unpack(&folder).map_err(|error| Failure::failed(Failure::chain("the demo model", &error)))?;
             folder
@@ -63,6 +66,25 @@ fn measured(global: &Global, args: &Bench, leftovers: &Leftovers) -> Result<Resu
         spinner.finish_and_clear();
     }
     results.map_err(|error| Failure::failed(Failure::chain("", &error)))
+}
+
+/// Weights of a preset for the device that is asked for; a card, if there is one.
+fn random(preset: &str, device: BenchDevice) -> Result<PathBuf, Failure> {
+    let target = match device {
+        BenchDevice::Cpu => Target::Cpu,
+        BenchDevice::Cuda => Target::Cuda,
+        BenchDevice::Auto if detect().cards.is_empty() => Target::Cpu,
+        BenchDevice::Auto => Target::Cuda,
+    };
+    let spinner = setup::spinner("looking for random weights");
+    let made = random_model(preset, target, Precision::Int4, &mut |line| match &spinner {
+        Some(spinner) => spinner.set_message(line.to_owned()),
+        None => output::note(line),
+    });
+    if let Some(spinner) = spinner {
+        spinner.finish_and_clear();
+    }
+    made.map_err(|error| Failure::failed(Failure::chain("--random", &error)))
 }
 
 /// A folder of our own, which is gone afterwards.
