@@ -3,7 +3,7 @@
 //! The rooms, and who may use whom (`tests/architecture.rs` holds them to it):
 //!
 //! ```text
-//! main → cli → daemon → everything
+//! main → cli → bench → daemon → everything
 //! actors → scoring, store, engine, domain          scoring → domain, engine (types)
 //! store → domain     socket → domain
 //! domain, engine, runtime, hardware → no other room
@@ -12,6 +12,7 @@
 //! Begin reading at [`domain::interview`] for what is judged, at [`engine`] for how, at [`actors`] for the path of an answer.
 
 pub mod actors;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod daemon;

@@ -50,6 +50,22 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "bench",
+        &[
+            "domain",
+            "engine",
+            "runtime",
+            "telemetry",
+            "scoring",
+            "store",
+            "socket",
+            "hardware",
+            "actors",
+            "config",
+            "daemon",
+        ],
+    ),
+    (
         "cli",
         &[
             "domain",
@@ -63,6 +79,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "actors",
             "config",
             "daemon",
+            "bench",
         ],
     ),
     ("main", &["cli", "daemon", "config", "telemetry"]),
@@ -78,6 +95,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("minijinja", &["scoring"]),
     ("nvml_wrapper", &["hardware"]),
     ("ort", &["engine/onnx"]),
+    ("plotters", &["bench"]),
     ("rayon", &["engine"]),
     ("sled", &["store"]),
     ("sysinfo", &["hardware"]),

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::bench::ANSWERS_MAX;
 use crate::domain::state::InterviewState;
+use crate::runtime::RANDOM_PRESETS;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -108,6 +111,15 @@ pub enum Verb {
         after_help = "Examples:\n  interviewd plan\n  interviewd plan --card 6 --set model.path=/models/exaone-7.8b\n  interviewd plan --card 24 --card 24 --json"
     )]
     Plan(Plan),
+    /// Measure on this machine how much sooner a report is there than by scoring one answer after another
+    ///
+    /// Two tables in one run: a fixed shape (each answer 500 shared, 200 own and 200 written tokens, made up) and a bundled interview through the
+    /// product's own prompts, in several ways each. What is written is compared token by token between ways that compute alike; on a CPU a
+    /// difference is an error. Takes the daemon's defaults and --set, no configuration file; fetches ONNX Runtime if needed.
+    #[command(
+        after_help = "Examples:\n  interviewd bench\n  interviewd bench --model /models/exaone-2.4b --runs 3 --json bench.json --plot bench.svg\n  interviewd bench --random exaone-3.5-7.8b --device cuda --memory-budget 6GiB"
+    )]
+    Bench(Bench),
     /// Stop accepting interviews; what was accepted goes on [admin]
     Drain,
     /// Accept interviews again [admin]
@@ -247,6 +259,55 @@ pub struct Plan {
 }
 
 #[derive(Debug, clap::Args)]
+pub struct Bench {
+    /// A model's folder [default: the bundled demo model]
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Random weights of this shape instead, at 4 bits, made once and kept in the cache
+    #[arg(long, value_name = "PRESET", value_parser = PossibleValuesParser::new(RANDOM_PRESETS), conflicts_with = "model")]
+    pub random: Option<String>,
+    /// What computes
+    #[arg(long, value_enum, default_value_t = BenchDevice::Auto)]
+    pub device: BenchDevice,
+    /// The most memory of the device to use, as in 6GiB or 800MiB [default: what is free]
+    #[arg(long, value_name = "SIZE", value_parser = mib)]
+    pub memory_budget: Option<u64>,
+    /// CPU threads [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub threads: Option<u32>,
+    /// Answers at once, of the bundled interview the first ones
+    #[arg(long, value_name = "N", default_value_t = ANSWERS_MAX as u64, value_parser = clap::value_parser!(u64).range(1..=ANSWERS_MAX as u64))]
+    pub answers: u64,
+    /// How often everything is measured, in turn; medians are shown
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub runs: u64,
+    /// Write everything that was measured here as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Draw both tables here
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchDevice {
+    Auto,
+    Cpu,
+    Cuda,
+}
+
+impl BenchDevice {
+    /// As `pool.device` takes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
 pub struct Shutdown {
     /// How long running answers may take, in seconds [default: the configuration's daemon.drain_s]
     #[arg(long, value_name = "SECONDS")]
@@ -278,6 +339,18 @@ fn state(text: &str) -> Result<InterviewState, String> {
 fn gib(text: &str) -> Result<f64, String> {
     let size = text.parse::<f64>().ok().filter(|size| (0.5..=4_096.0).contains(size));
     size.ok_or_else(|| "expected GiB from 0.5 to 4096, as in 6 or 23.5".to_owned())
+}
+
+/// In MiB.
+fn mib(text: &str) -> Result<u64, String> {
+    let parts = [("GiB", 1_024.0), ("MiB", 1.0)];
+    let parts = parts
+        .iter()
+        .find_map(|(unit, mib)| Some((text.strip_suffix(unit)?, mib)));
+    let size = parts.and_then(|(number, mib)| Some(number.trim().parse::<f64>().ok()? * mib));
+    let size = size.filter(|size| (1.0..=1e7).contains(size));
+    size.map(|size| size as u64)
+        .ok_or_else(|| "expected a size such as 6GiB, 5.5GiB or 800MiB".to_owned())
 }
 
 #[cfg(test)]
@@ -325,6 +398,8 @@ mod tests {
             "retry iv-1",
             "delete iv-1",
             "plan --json",
+            "bench --random bench-0.43b",
+            "bench --model M --device cuda --memory-budget 5.5GiB --threads 2 --answers 4 --runs 3 --json F --plot G",
             "drain",
             "resume",
             "shutdown --timeout 5",
@@ -350,6 +425,12 @@ mod tests {
             "list --limit 0",
             "list --limit 1001",
             "plan --card nan",
+            "bench --model M --random bench-0.43b",
+            "bench --random some-preset",
+            "bench --answers 0",
+            "bench --answers 18",
+            "bench --memory-budget 6",
+            "bench --memory-budget 0GiB",
             "report",
             "report a --format html",
             "",

@@ -1,6 +1,5 @@
 //! `demo`: the whole thing at work, on a bundled model and a bundled interview, in a folder that is gone afterwards.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use super::leftovers::Leftovers;
 use super::output::{self, Look};
 use super::submit::Params;
 use super::text::{count, fit, millis, thousands, width};
-use super::{report, report_text, setup};
+use super::{files, report, report_text, setup};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::interview::{Draft, Language};
 use crate::domain::report::Report;
@@ -302,20 +301,11 @@ fn broken(command: &str) -> String {
     lines.join("\n")
 }
 
-/// Replaces what lies there, rather than following a link of somebody else's.
 fn write(file: &Path, report: &Report) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::failed(format!("{} cannot be written: {error}", file.display()));
-    let folder = match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
     let mut text = serde_json::to_string_pretty(report)
         .map_err(|error| Failure::failed(format!("the report cannot be written as JSON: {error}")))?;
     text.push('\n');
-    let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    temporary.write_all(text.as_bytes()).map_err(failed)?;
-    temporary.persist(file).map_err(|error| failed(error.error))?;
-    Ok(())
+    files::replace(file, &text)
 }
 
 #[cfg(test)]

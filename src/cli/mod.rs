@@ -1,6 +1,8 @@
-//! The command line: one binary, one verb a task. Everything but `serve`, `demo`, `setup`, `plan` and `config` is a client of the socket.
+//! The command line: one binary, one verb a task. Everything but `serve`, `demo`, `bench`, `setup`, `plan` and `config` is a client of the socket.
 
 mod args;
+mod bench;
+mod bench_text;
 mod calls;
 mod check;
 mod connection;
@@ -8,6 +10,7 @@ mod demo;
 mod demo_daemon;
 mod demo_screen;
 mod exit;
+mod files;
 mod interrupt;
 mod leftovers;
 mod list;
@@ -74,6 +77,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         Verb::Retry(id) => calls::retry(global, id),
         Verb::Delete(id) => calls::delete(global, id),
         Verb::Plan(plan) => plan::run(global, plan),
+        Verb::Bench(bench) => bench::run(global, bench),
         Verb::Drain => calls::drain(global),
         Verb::Resume => calls::resume(global),
         Verb::Shutdown(shutdown) => calls::shutdown(global, shutdown),

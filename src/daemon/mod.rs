@@ -22,11 +22,10 @@ use std::time::{Duration, Instant};
 use actix::Addr;
 use tokio::sync::watch;
 
-pub use bring_up::{CHUNK_TOKENS, make_plan};
+pub use bring_up::{CHUNK_TOKENS, Loaded, bring_up, make_plan, planned};
 pub use run::{Start, StartError, run};
 pub use settings::Settings;
 
-use self::bring_up::Loaded;
 use self::lives::Lives;
 use self::rubrics::Rubrics;
 use self::turns::Turns;

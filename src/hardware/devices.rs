@@ -66,6 +66,11 @@ pub fn refresh(device: &Device) -> Option<u64> {
     }
 }
 
+/// The NVIDIA driver's version; `None` if there is no driver.
+pub fn driver_version() -> Option<String> {
+    nvidia::driver_version()
+}
+
 fn processor() -> Device {
     let system = System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()));
     let brand = system.cpus().first().map_or("", |cpu| cpu.brand().trim());

@@ -69,6 +69,10 @@ pub(super) fn memory_free(uuid: &str) -> Option<u64> {
         .map(|memory| memory.free)
 }
 
+pub(super) fn driver_version() -> Option<String> {
+    driver().and_then(Nvml::sys_driver_version).ok()
+}
+
 /// The driver is started once and kept. A failure is not kept: the driver may be there the next time.
 fn driver() -> Result<&'static Nvml, NvmlError> {
     static DRIVER: OnceLock<Nvml> = OnceLock::new();

@@ -1,0 +1,87 @@
+//! The product's own work: the bundled interview through the product's prompts and grammars, and its narrative from the scores that came out.
+
+use std::sync::Arc;
+
+use super::constraints::Stepwise;
+use super::drive::Work;
+use super::error::BenchError;
+use crate::domain::ids::InterviewId;
+use crate::domain::interview::{Draft, Interview, Limits, Opening};
+use crate::domain::outcome::{Outcome, Timing, Verdict};
+use crate::domain::rubric::Rubric;
+use crate::engine::job::Output;
+use crate::runtime::demo_model;
+use crate::scoring::{AnswerReading, NARRATIVE_BANK, SCORING_BANK, Scorer, ScoringError};
+
+/// The interview with all that it takes to score it.
+pub struct Product {
+    scorer: Arc<Scorer>,
+    rubric: Arc<Rubric>,
+    interview: Interview,
+}
+
+impl Product {
+    /// The first `answers` of the bundled interview.
+    pub fn new(scorer: Arc<Scorer>, rubric: Arc<Rubric>, answers: usize) -> Result<Self, BenchError> {
+        let mut draft: Draft =
+            serde_json::from_str(demo_model::INTERVIEW).expect("it is compiled in and a test reads it");
+        draft.answers.truncate(answers);
+        let id = InterviewId::parse("bench").expect("it is an id");
+        let interview = Interview::new(draft, id, Opening::Whole, &rubric, &Limits::default())?;
+        Ok(Self {
+            scorer,
+            rubric,
+            interview,
+        })
+    }
+
+    /// Works and how to read what is written, in the interview's order. `stepwise`: forced tokens are decoded one by one.
+    pub fn answers(&self, stepwise: bool, vocabulary: usize) -> Result<(Vec<Work>, Vec<AnswerReading>), BenchError> {
+        let mut works = Vec::new();
+        let mut readings = Vec::new();
+        for (index, answer) in self.interview.answers().iter().enumerate() {
+            let made = self.scorer.answer(&self.interview, index, &self.rubric)?;
+            let constraint = match stepwise {
+                true => Box::new(Stepwise::new(made.constraint, vocabulary)),
+                false => made.constraint,
+            };
+            works.push(Work {
+                name: answer.id.to_string(),
+                bank: SCORING_BANK,
+                prompt: made.prompt,
+                constraint,
+                output_max: made.output_max,
+            });
+            readings.push(made.reading);
+        }
+        Ok((works, readings))
+    }
+
+    /// The narrative on what was written about the answers.
+    pub fn narrative(&self, readings: &[AnswerReading], outputs: &[Output]) -> Result<Work, BenchError> {
+        let outcomes = readings
+            .iter()
+            .zip(outputs)
+            .map(|(reading, output)| outcome(reading, output));
+        let outcomes = outcomes.collect::<Result<Vec<_>, _>>()?;
+        let made = self.scorer.narrative(&self.interview, &outcomes, &self.rubric)?;
+        Ok(Work {
+            name: "the narrative".to_owned(),
+            bank: NARRATIVE_BANK,
+            prompt: made.prompt,
+            constraint: made.constraint,
+            output_max: made.output_max,
+        })
+    }
+}
+
+fn outcome(reading: &AnswerReading, output: &Output) -> Result<Outcome, ScoringError> {
+    let (criteria, feedback) = reading.read(output)?;
+    Ok(Outcome {
+        verdict: Verdict::Scored { criteria, feedback },
+        flags: Vec::new(),
+        judged_code_points: reading.judged_code_points(),
+        timing: Timing::default(),
+        model_hash: None,
+    })
+}
