@@ -32,7 +32,7 @@ pub const CHUNK_TOKENS: usize = 256;
 const CPU_GAP: usize = 2;
 const NARRATIVE_SLOTS: u32 = 1;
 /// Bytes of weights up to which measuring the query tile takes seconds.
-const PROBED_WEIGHTS_MAX: u64 = 512 << 20;
+const PROBED_WEIGHTS_MAX: u64 = 64 << 20;
 
 /// A model that is found, checked and planned for.
 #[derive(Clone)]
