@@ -119,9 +119,7 @@ pub fn spawn(plan: Plan, events: Recipient<EngineEvent>) -> std::io::Result<(Sen
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(outage)) => tell(What::Down(outage)),
-            Err(panic) => tell(What::Down(
-                format!("the engine panicked: {}", text_of(&*panic)).into(),
-            )),
+            Err(panic) => tell(What::Down(format!("the engine panicked: {}", text_of(&*panic)).into())),
         }
     })?;
     Ok((commands, thread))

@@ -372,7 +372,9 @@ impl Seats {
     /// slots would not do: what it frees, ONNX Runtime's arena on a card or the allocator on a CPU may keep.
     pub fn relieve(&mut self, id: usize, slots: usize, weight: &Weight) {
         let of = |seat: &&mut Seat| seat.member.as_ref().is_some_and(|member| member.id == id);
-        let Some(seat) = self.planned.iter_mut().find(of) else { return };
+        let Some(seat) = self.planned.iter_mut().find(of) else {
+            return;
+        };
         let was = seat.plan.slots;
         if slots == was && (was > 1 || seat.overweight) {
             return;
@@ -380,7 +382,10 @@ impl Seats {
         let [held, to_take, budget] = [weight.held, weight.to_take, weight.budget].map(|bytes| bytes.div_ceil(MIB));
         let what = match to_take {
             0 => format!("{held} MiB of {} are in use", seat.plan.device),
-            _ => format!("{held} MiB of {} are in use and unused slots will take {to_take} more", seat.plan.device),
+            _ => format!(
+                "{held} MiB of {} are in use and unused slots will take {to_take} more",
+                seat.plan.device
+            ),
         };
         let then = match slots < was {
             true => format!("the engine is built anew with {slots} instead of {was} slots"),

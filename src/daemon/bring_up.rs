@@ -175,7 +175,9 @@ fn meter(detected: &Detected, ours: &dyn Fn(&Device) -> u64) -> Meter {
         })
         .collect();
     Arc::new(move |name| {
-        let (device, taken_before) = devices.iter().find(|(device, _)| name_of(device.kind, device.index) == name)?;
+        let (device, taken_before) = devices
+            .iter()
+            .find(|(device, _)| name_of(device.kind, device.index) == name)?;
         held(device, *taken_before)
     })
 }
@@ -273,7 +275,8 @@ impl ModelFactory for OnnxFactory {
         let folder = ModelFolder::open(&self.folder, Check::Sizes).map_err(|error| with_causes(&error))?;
         if folder.hash != self.hash {
             let path = self.folder.display();
-            let reason = format!("{path}: model.json is another one than was checked; have the configuration read again");
+            let reason =
+                format!("{path}: model.json is another one than was checked; have the configuration read again");
             return Err(reason.into());
         }
         let provider = match self.device {

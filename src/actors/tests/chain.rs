@@ -247,11 +247,17 @@ async fn an_answer_that_is_always_out_of_memory_is_left_out_and_the_others_are_s
     let report = house.report(1);
     let reasons = report.answers.iter().filter_map(|answer| answer.reason.as_deref());
     let reasons: Vec<_> = reasons.collect();
-    assert!(matches!(&reasons[..], [reason] if reason.starts_with("out of memory")), "{reasons:?}");
+    assert!(
+        matches!(&reasons[..], [reason] if reason.starts_with("out of memory")),
+        "{reasons:?}"
+    );
     assert_eq!(report.status, Status::Partial);
     house.check_complete(2, 3);
     let actors = house.pool.send(Describe).await.unwrap().actors;
-    assert_eq!((actors[0].state, actors[0].slots, models.made()), (SeatState::Ready, 1, 1));
+    assert_eq!(
+        (actors[0].state, actors[0].slots, models.made()),
+        (SeatState::Ready, 1, 1)
+    );
 }
 
 #[actix::test]

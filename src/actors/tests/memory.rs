@@ -82,7 +82,11 @@ async fn what_ran_out_of_memory_is_run_again_in_half_the_slots_and_loses_no_atte
     for name in ["iv1/a1", "iv1/a4", "iv1/a5"] {
         world.write(0, name).await;
     }
-    assert!(world.ended().iter().all(|line| line.ends_with(" scored")), "{:?}", world.ended());
+    assert!(
+        world.ended().iter().all(|line| line.ends_with(" scored")),
+        "{:?}",
+        world.ended()
+    );
 }
 
 #[actix::test]
@@ -91,7 +95,10 @@ async fn a_narrative_that_runs_out_of_memory_costs_slots_as_well() {
     world.pool.do_send(SetAttempts(1));
     world.narrate(1).await;
     world.run_out(0, "iv1/narrative").await;
-    assert_eq!((resized(&world, 0), world.runs(0)), (vec![2], vec!["iv1/narrative".to_owned()]));
+    assert_eq!(
+        (resized(&world, 0), world.runs(0)),
+        (vec![2], vec!["iv1/narrative".to_owned()])
+    );
 }
 
 #[actix::test]
@@ -142,7 +149,10 @@ async fn slots_that_cannot_be_had_when_the_model_is_loaded_are_half_as_many_the_
         world.outage(start, no_memory()).await;
     }
     let reason = last_error(&world).await;
-    assert!(reason.starts_with("no memory for the slots; there is no slot left"), "{reason}");
+    assert!(
+        reason.starts_with("no memory for the slots; there is no slot left"),
+        "{reason}"
+    );
 }
 
 #[actix::test]
