@@ -46,6 +46,8 @@ pub(super) struct Seat {
     mourned: Option<usize>,
     /// Whether it was said that it holds too much with its last slot.
     overweight: bool,
+    /// Whether slots were given up, under this plan, because it held too much.
+    relieved: bool,
 }
 
 /// An engine.
@@ -80,6 +82,8 @@ pub(super) struct Steady {
     pub id: usize,
     pub slots: usize,
     pub allowance: Allowance,
+    /// Whether it follows one that held too much.
+    pub relieved: bool,
 }
 
 /// A reading of a device and what it is held against, in bytes.
@@ -186,6 +190,7 @@ impl Seats {
                 deaths: 0,
                 mourned: None,
                 overweight: false,
+                relieved: false,
             }
         };
         self.planned = plans.into_iter().map(seat).collect();
@@ -355,6 +360,7 @@ impl Seats {
                 id: member.id,
                 slots: member.slots,
                 allowance: seat.plan.allowance,
+                relieved: seat.relieved,
             })
         });
         let steady: Option<_> = steady.collect();
@@ -397,6 +403,7 @@ impl Seats {
         seat.overweight = slots == was;
         seat.plan.slots = slots;
         if slots < was {
+            seat.relieved = true;
             self.leaving.extend(seat.member.take());
         }
     }

@@ -286,16 +286,15 @@ impl ModelFactory for OnnxFactory {
                 memory_limit_bytes: Some(planned.memory_bytes),
             },
         };
-        let (banks, probed) = (banks(planned.slots), self.tile_unproved.load(Ordering::Relaxed));
         let options = OnnxOptions {
             library: self.library.clone(),
             graph: folder.graph(),
             provider,
-            banks: banks.clone(),
+            banks: banks(planned.slots),
             geometry: self.geometry,
-            check_query_tile: probed,
+            check_query_tile: self.tile_unproved.load(Ordering::Relaxed),
         };
-        let mut model = OnnxModel::load(options).map_err(|error| Outage {
+        let model = OnnxModel::load(options).map_err(|error| Outage {
             reason: with_causes(&error),
             // The weights themselves would take as much with fewer slots.
             out_of_memory: matches!(
@@ -304,13 +303,6 @@ impl ModelFactory for OnnxFactory {
             ),
         })?;
         self.tile_unproved.store(false, Ordering::Relaxed);
-        // Measuring has used slots; the pool takes those of a new engine for unused, and would count them twice.
-        for (bank, shape) in banks.iter().enumerate().filter(|_| probed) {
-            model.resize(bank, shape.slots).map_err(|error| Outage {
-                reason: error.to_string(),
-                out_of_memory: matches!(error, ModelError::OutOfMemory { .. }),
-            })?;
-        }
         Ok(Box::new(model))
     }
 }

@@ -184,9 +184,19 @@ async fn an_engine_that_holds_too_much_when_it_is_loaded_makes_place_for_one_wit
     assert_eq!((world.started(), slots_of(&world, 1)), (2, 6));
     let reason = last_error(&world).await;
     assert!(reason.contains("6 instead of 8 slots"), "{reason}");
-    world.up_holding(1, Some(35)).await;
+    // What the first has left behind is not counted as its successor's growth, but what is over the budget by itself is.
+    world.up_holding(1, Some(100)).await;
     assert_eq!((world.started(), world.runs(1).len()), (2, 6));
     assert_eq!(world.described().await.actors[0].slots, 6);
+}
+
+#[actix::test]
+async fn what_is_over_the_budget_by_itself_costs_slots_a_second_time() {
+    let world = World::new();
+    world.adopt(&setup("hash", Arc::new(NoModel)), &[weighed(8)]).await;
+    world.up_holding(0, Some(30)).await;
+    world.up_holding(1, Some(111)).await;
+    assert_eq!((world.started(), slots_of(&world, 2)), (3, 4));
 }
 
 #[actix::test]
