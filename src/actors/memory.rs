@@ -43,9 +43,9 @@ impl Allowance {
 /// Holds a reading of a device against what its engines may hold, and has those that hold too much give up slots.
 pub(super) fn weigh(seats: &mut Seats, doors: &HashMap<usize, EngineDoors>, device: &str, held: u64) {
     let engines = seats.steady_on(device);
-    // What an engine that went left with the allocator is still resident, so after a first time only what is there counts: otherwise one engine
-    // after the other would be found too large (measured: 845 MiB with 17 slots, then 1,243 with 14, both hardly used, and 683 without the first).
-    let fresh = engines.iter().filter(|engine| !engine.relieved);
+    // Once an engine has gone, only what is there counts: what it left with the allocator is still resident, and together with what its successor
+    // will take, one engine after the other would be found too large. Measured: 578 MiB where a first model was loaded, 1,243 where one had gone.
+    let fresh = engines.iter().filter(|engine| !engine.is_heir);
     let to_take = fresh.map(|engine| {
         let gauge = doors.get(&engine.id).map(|doors| doors.gauge.read());
         gauge.map_or(0, |gauge| engine.allowance.still_to_take(engine.slots, &gauge.touched))

@@ -31,6 +31,8 @@ pub(super) struct Seats {
     /// Engines that end what they have and then stop.
     leaving: Vec<Member>,
     last_id: usize,
+    /// Whether an engine has ever left or died.
+    has_lost: bool,
 }
 
 /// A planned engine, whether it lives or not.
@@ -46,8 +48,6 @@ pub(super) struct Seat {
     mourned: Option<usize>,
     /// Whether it was said that it holds too much with its last slot.
     overweight: bool,
-    /// Whether slots were given up, under this plan, because it held too much.
-    relieved: bool,
 }
 
 /// An engine.
@@ -82,8 +82,8 @@ pub(super) struct Steady {
     pub id: usize,
     pub slots: usize,
     pub allowance: Allowance,
-    /// Whether it follows one that held too much.
-    pub relieved: bool,
+    /// Whether another has gone before.
+    pub is_heir: bool,
 }
 
 /// A reading of a device and what it is held against, in bytes.
@@ -190,7 +190,6 @@ impl Seats {
                 deaths: 0,
                 mourned: None,
                 overweight: false,
-                relieved: false,
             }
         };
         self.planned = plans.into_iter().map(seat).collect();
@@ -292,11 +291,13 @@ impl Seats {
 
     /// The engine has stopped, as it was told to. What it still ran is nobody's.
     pub fn left(&mut self, id: usize) {
+        self.has_lost = true;
         self.leaving.retain(|member| member.id != id);
     }
 
     /// The engine has died; `None` if there is no such engine. Where there was no memory for its slots, its successor has half as many.
     pub fn died(&mut self, id: usize, outage: &Outage) -> Option<Death> {
+        self.has_lost = true;
         let (member, in_a_row) = match self.leaving.iter().position(|member| member.id == id) {
             Some(index) => (self.leaving.remove(index), None),
             None => {
@@ -360,7 +361,7 @@ impl Seats {
                 id: member.id,
                 slots: member.slots,
                 allowance: seat.plan.allowance,
-                relieved: seat.relieved,
+                is_heir: self.has_lost,
             })
         });
         let steady: Option<_> = steady.collect();
@@ -403,7 +404,6 @@ impl Seats {
         seat.overweight = slots == was;
         seat.plan.slots = slots;
         if slots < was {
-            seat.relieved = true;
             self.leaving.extend(seat.member.take());
         }
     }
