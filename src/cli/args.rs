@@ -20,7 +20,8 @@ Exit codes:
 Environment:
   INTERVIEWD_CONFIG          configuration file, where --config names none
   INTERVIEWD__SECTION__KEY   one setting, as in INTERVIEWD__POOL__DEVICE=cpu
-  INTERVIEWD_CACHE           where ONNX Runtime is kept
+  INTERVIEWD_CACHE           where ONNX Runtime and models with random weights are kept
+  INTERVIEWD_PYTHON          the Python 3 to use, where it is not python3
   ORT_DYLIB_PATH             an ONNX Runtime library to use
   NO_COLOR                   no colours";
 

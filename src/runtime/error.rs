@@ -63,6 +63,35 @@ pub enum RuntimeError {
         expected: String,
         found: String,
     },
+    #[error("there is no preset {preset:?}; there are {presets}")]
+    UnknownPreset { preset: String, presets: String },
+    #[error(
+        "{python} cannot be used: {reason}; a Python program makes random weights: install Python {needed} or newer, \
+         or set INTERVIEWD_PYTHON to one"
+    )]
+    Python {
+        python: String,
+        reason: String,
+        needed: String,
+    },
+    #[error(
+        "{python} makes no environment for packages: {reason}; on Debian and Ubuntu `apt install python3-venv`, \
+         or set INTERVIEWD_PYTHON to a Python that has {packages}"
+    )]
+    PythonEnvironment {
+        python: String,
+        reason: String,
+        packages: String,
+    },
+    #[error(
+        "the Python packages {packages} could not be installed: {reason}; on a machine without a network, \
+         set INTERVIEWD_PYTHON to a Python that has them"
+    )]
+    PythonPackages { packages: String, reason: String },
+    #[error(
+        "random weights ({preset}) could not be made: {reason}; they go into the cache, and INTERVIEWD_CACHE can name another place for it"
+    )]
+    Export { preset: String, reason: String },
     #[error("{path} could not be {doing}", path = .path.display())]
     File {
         path: PathBuf,

@@ -61,6 +61,16 @@ pub enum Target {
     Cuda,
 }
 
+impl Target {
+    /// As it is written in `model.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
 /// The format of the matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,11 +1,16 @@
-//! What the daemon runs on besides itself: ONNX Runtime's library, model folders and the demo model inside this binary.
+//! What the daemon runs on besides itself: ONNX Runtime's library, model folders, the demo model inside this binary and random models made by the
+//! exporter inside it.
 
 pub mod demo_model;
 mod error;
+mod exporter;
 mod library;
+mod made_once;
 mod manifest;
 mod model_folder;
 mod provision;
+mod python;
+mod random_model;
 mod unpack;
 mod wheels;
 
@@ -16,6 +21,7 @@ pub use manifest::{
 };
 pub use model_folder::{Check, MANIFEST_FILE, ModelFolder};
 pub use provision::provision;
+pub use random_model::{RANDOM_PRESETS, random_model};
 pub use wheels::{ONNX_RUNTIME_VERSION, Variant, by_hand_lines};
 
 use std::io::Read;

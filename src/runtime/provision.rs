@@ -1,18 +1,15 @@
 //! Fetches ONNX Runtime into the cache: pinned wheels through pip, checked, unpacked and moved in as a whole.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::RuntimeError;
 use super::library::{cache_dir, cached, variant_dir};
+use super::made_once::{Folder, made_once};
+use super::python::{interpreter, last_lines};
 use super::unpack::{unpack, verify};
 use super::wheels::{Variant, Wheel, by_hand, wheels};
-
-/// Begins the name of folders under construction; one that a killed process left is removed by the next.
-const PARTIAL: &str = ".partial-";
-/// Of pip's complaints, at most how many lines are passed on.
-const COMPLAINT_LINES_MAX: usize = 4;
 
 /// Makes sure the library is in the cache and gives its path. Returns at once when it is there. Several processes may do it at the same
 /// time: one downloads, the others wait for it. `progress` gets lines for people.
@@ -31,66 +28,33 @@ fn provision_with(
     fetch: Fetch<'_>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<PathBuf, RuntimeError> {
-    if let Some(library) = cached(cache, variant) {
-        return Ok(library);
-    }
     let target = variant_dir(cache, variant);
-    let parent = target.parent().unwrap_or(cache);
-    fs::create_dir_all(parent).map_err(RuntimeError::file(parent, "created"))?;
-    let _lock = lock(&parent.join(format!("{}.lock", variant.name())), progress)?;
-    if let Some(library) = cached(cache, variant) {
-        return Ok(library);
-    }
-    let prefix = format!("{PARTIAL}{}-", variant.name());
-    remove_leftovers(parent, &prefix);
-    let partial = tempfile::Builder::new()
-        .prefix(&prefix)
-        .tempdir_in(parent)
-        .map_err(RuntimeError::file(parent, "written to"))?;
-    let libraries = partial.path().join("libraries");
-    fs::create_dir(&libraries).map_err(RuntimeError::file(&libraries, "created"))?;
-    for wheel in wheels {
-        progress(&format!(
-            "downloading {} {} ({} MB)",
-            wheel.package, wheel.version, wheel.megabytes
-        ));
-        let file = fetch(wheel, partial.path())?;
-        progress(&format!("checking and unpacking {}", wheel.package));
-        verify(&file, wheel)?;
-        unpack(&file, wheel, &libraries)?;
-        fs::remove_file(&file).map_err(RuntimeError::file(&file, "removed"))?;
-    }
-    // The folder has no library, or there would have been nothing to do: what else is in it is in the way.
-    if target.exists() {
-        fs::remove_dir_all(&target).map_err(RuntimeError::file(&target, "removed"))?;
-    }
-    fs::rename(&libraries, &target).map_err(RuntimeError::file(&target, "moved into place"))?;
+    let folder = Folder {
+        path: &target,
+        whole: &|| cached(cache, variant).is_some(),
+        doing: "fetching ONNX Runtime",
+    };
+    made_once(&folder, progress, |partial, progress| {
+        let libraries = partial.join("libraries");
+        fs::create_dir(&libraries).map_err(RuntimeError::file(&libraries, "created"))?;
+        for wheel in wheels {
+            progress(&format!(
+                "downloading {} {} ({} MB)",
+                wheel.package, wheel.version, wheel.megabytes
+            ));
+            let file = fetch(wheel, partial)?;
+            progress(&format!("checking and unpacking {}", wheel.package));
+            verify(&file, wheel)?;
+            unpack(&file, wheel, &libraries)?;
+            fs::remove_file(&file).map_err(RuntimeError::file(&file, "removed"))?;
+        }
+        Ok(libraries)
+    })?;
     cached(cache, variant).ok_or(RuntimeError::File {
         path: target,
         doing: "filled: the wheel has no library of the expected name",
         source: std::io::ErrorKind::NotFound.into(),
     })
-}
-
-/// Held until dropped; the system lets go of it when a process dies.
-fn lock(path: &Path, progress: &mut dyn FnMut(&str)) -> Result<File, RuntimeError> {
-    let file = File::create(path).map_err(RuntimeError::file(path, "created"))?;
-    match file.try_lock() {
-        Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => progress("another process is fetching ONNX Runtime; waiting for it"),
-        Err(TryLockError::Error(source)) => return Err(RuntimeError::file(path, "locked")(source)),
-    }
-    file.lock().map_err(RuntimeError::file(path, "locked"))?;
-    Ok(file)
-}
-
-/// Best effort: a leftover only takes space.
-fn remove_leftovers(parent: &Path, prefix: &str) {
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(prefix) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
 }
 
 fn download(variant: Variant, wheel: &Wheel, folder: &Path) -> Result<PathBuf, RuntimeError> {
@@ -99,16 +63,18 @@ fn download(variant: Variant, wheel: &Wheel, folder: &Path) -> Result<PathBuf, R
         reason,
         by_hand: by_hand(variant),
     };
-    let output = Command::new("python3")
+    let python = interpreter();
+    let output = python
+        .command()
         .args(wheel.download_arguments(&folder.to_string_lossy()))
         // Python looks for modules in the folder it is started in: this one is empty and ours.
         .current_dir(folder)
         .args(["--quiet", "--no-cache-dir", "--timeout", "20", "--retries", "2"])
         .stdin(Stdio::null())
         .output()
-        .map_err(|error| failed(format!("python3 could not be run ({error})")))?;
+        .map_err(|error| failed(format!("{python} could not be run ({error})")))?;
     if !output.status.success() {
-        return Err(failed(format!("pip said: {}", last_lines(&output.stderr))));
+        return Err(failed(format!("pip said: {}", last_lines(&output.stderr, "ERROR:"))));
     }
     let wheels = fs::read_dir(folder)
         .map_err(RuntimeError::file(folder, "read"))?
@@ -118,20 +84,6 @@ fn download(variant: Variant, wheel: &Wheel, folder: &Path) -> Result<PathBuf, R
     wheels
         .next()
         .ok_or_else(|| failed("pip ended well but left no wheel".to_owned()))
-}
-
-/// What pip calls an error, where it does; else the end of what it said.
-fn last_lines(complaint: &[u8]) -> String {
-    let text = String::from_utf8_lossy(complaint);
-    let said = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let mut lines: Vec<_> = said()
-        .filter_map(|line| line.strip_prefix("ERROR:"))
-        .map(str::trim)
-        .collect();
-    if lines.is_empty() {
-        lines = said().collect();
-    }
-    lines[lines.len().saturating_sub(COMPLAINT_LINES_MAX)..].join(" / ")
 }
 
 #[cfg(test)]
@@ -223,13 +175,5 @@ mod tests {
         let fetch = |_: &Wheel, folder: &Path| put(&bytes, folder);
         provision_with(cache.path(), Variant::Cpu, &[wheel], &fetch, &mut |_| ()).expect("provisions");
         assert!(!leftover.exists() && !target.join("other").exists());
-    }
-
-    #[test]
-    fn of_a_long_complaint_the_end_is_told() {
-        assert_eq!(last_lines(b"a\nb\n\nc\nd\ne\n"), "b / c / d / e");
-        assert_eq!(last_lines(b""), "");
-        let pip = b"WARNING: Retrying\nERROR: Could not find it\nERROR: No matching distribution\n[notice] new pip\n";
-        assert_eq!(last_lines(pip), "Could not find it / No matching distribution");
     }
 }

@@ -31,7 +31,10 @@ impl World {
             planned: planned("cpu", slots),
             factory: Arc::clone(&models) as Arc<dyn ModelFactory>,
             meter: Arc::new(|device| (device == "cpu").then_some(77)),
-            options: Options { chunk_tokens: 256 },
+            options: Options {
+                chunk_tokens: 256,
+                gap: 2,
+            },
             gauge: Arc::clone(&gauge),
             counters: Arc::new(Counters::default()),
             epoch: Instant::now(),

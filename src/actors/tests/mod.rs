@@ -173,7 +173,10 @@ pub fn setup(hash: &str, factory: Arc<dyn ModelFactory>) -> Arc<Setup> {
         scorer: scorer(),
         factory,
         meter: blind(),
-        options: Options { chunk_tokens: 256 },
+        options: Options {
+            chunk_tokens: 256,
+            gap: 2,
+        },
         making: making(hash),
     })
 }

@@ -1,6 +1,8 @@
 """A random checkpoint has the published layout, and a tokenizer that takes real Korean apart plausibly."""
 
 import json
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +12,11 @@ from tokenizers import Tokenizer
 
 from exaone_export.checkpoint import Checkpoint
 from exaone_export.presets import preset_config
-from exaone_export.random_tokenizer import MARKERS_BY_ID, write_tokenizer
+from exaone_export.random_tokenizer import KOREAN_WORDS, MARKERS_BY_ID, SIGNS, WORDS, write_tokenizer
 from exaone_export.random_weights import RandomWeights
 from exaone_export.safetensors_file import SLAB_VALUES_MAX
 
+PROMPTS = Path(__file__).resolve().parents[3] / "models" / "prompts"
 KOREAN = (
     "안녕하세요. 저는 백엔드 개발자로 4년 동안 결제 시스템을 만들어 왔습니다. 장애가 났을 때 30분 안에 원인을 찾아 복구했고, 같은 문제가 다시 "
     "생기지 않도록 점검 목록을 만들어 팀과 나누었습니다. 갈등이 있을 때에는 먼저 상대방의 이야기를 끝까지 듣고 데이터로 이야기하려고 노력합니다."
@@ -56,6 +59,22 @@ def test_every_digit_is_its_own_token(tokenizer):
 def test_markers_are_single_special_tokens_with_exaones_ids(tokenizer):
     for token, text in MARKERS_BY_ID.items():
         assert tokenizer.encode(text, add_special_tokens=False).ids == [token]
+
+
+def test_every_word_of_its_list_is_one_token(tokenizer):
+    words = [text for word in (*WORDS, *KOREAN_WORDS, *SIGNS) for text in (word, f" {word}")]
+    split = [encoded.tokens for encoded in tokenizer.encode_batch(words, add_special_tokens=False) if len(encoded.ids) > 1]
+    assert not split
+
+
+def test_the_daemons_instructions_keep_their_budgets(tokenizer):
+    budgets = tomllib.loads((PROMPTS / "prompts.toml").read_text(encoding="utf-8"))
+    narrative = budgets["narrative"]["instructions"] + budgets["narrative"]["digest"]
+    budget = {"score": budgets["score"]["instructions"], "narrative": narrative}
+    for case in json.loads((PROMPTS / "golden.json").read_text(encoding="utf-8"))["cases"]:
+        ours = [segment["text"] for segment in case["segments"] if segment["part"] == "instructions"]
+        tokens = sum(len(encoded.ids) for encoded in tokenizer.encode_batch(ours, add_special_tokens=False))
+        assert tokens <= budget[case["kind"]], case["name"]
 
 
 def test_it_is_the_same_every_time(tmp_path):
