@@ -1,6 +1,7 @@
 //! The thread that owns an engine: drains its inbox between steps, sleeps only when there is nothing to do, and never takes the process with it.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +11,10 @@ use std::time::Instant;
 use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
+use super::memory::{Allowance, Meter};
+use super::message::Outage;
 use crate::engine::job::{Failure, Job, JobEvent, JobId, Output};
-use crate::engine::model::Model;
+use crate::engine::model::{Model, ModelError, SlotId};
 use crate::engine::{Engine, Options, SlotView};
 use crate::scoring::SCORING_BANK;
 use crate::telemetry::{Counters, Rate};
@@ -26,12 +29,12 @@ pub struct Planned {
     pub memory_bytes: u64,
     /// Answers that it scores at a time.
     pub slots: usize,
+    pub allowance: Allowance,
 }
 
 /// Makes the model of an engine; asked again after the engine died.
 pub trait ModelFactory: Send + Sync {
-    /// The error says what is missing and what to do.
-    fn build(&self, planned: &Planned) -> Result<Box<dyn Model>, String>;
+    fn build(&self, planned: &Planned) -> Result<Box<dyn Model>, Outage>;
 }
 
 /// What the thread is told.
@@ -55,12 +58,15 @@ pub struct EngineEvent {
 }
 
 pub enum What {
-    Up,
+    Up {
+        /// Bytes of the device that the process holds, if that can be read.
+        held: Option<u64>,
+    },
     Admitted(JobId),
     Prefilled(JobId),
     Ended(JobId, Result<Output, Failure>),
     /// The thread has ended; nothing that it had will come back.
-    Down(String),
+    Down(Outage),
 }
 
 /// What can be read of an engine from outside while it works.
@@ -70,6 +76,8 @@ pub struct Gauge(Mutex<Reading>);
 #[derive(Debug, Default)]
 pub struct Reading {
     pub slots: Vec<SlotView>,
+    /// Slots that were used since their memory was allocated.
+    pub touched: BTreeSet<SlotId>,
     pub steps: u64,
     pub rate: Rate,
 }
@@ -86,6 +94,7 @@ pub struct Plan {
     pub id: usize,
     pub planned: Planned,
     pub factory: Arc<dyn ModelFactory>,
+    pub meter: Meter,
     pub options: Options,
     pub gauge: Arc<Gauge>,
     pub counters: Arc<Counters>,
@@ -109,19 +118,21 @@ pub fn spawn(plan: Plan, events: Recipient<EngineEvent>) -> std::io::Result<(Sen
         plan.gauge.read().slots.clear();
         match ended {
             Ok(Ok(())) => {}
-            Ok(Err(reason)) => tell(What::Down(reason)),
-            Err(panic) => tell(What::Down(format!("the engine panicked: {}", text_of(&*panic)))),
+            Ok(Err(outage)) => tell(What::Down(outage)),
+            Err(panic) => tell(What::Down(format!("the engine panicked: {}", text_of(&*panic)).into())),
         }
     })?;
     Ok((commands, thread))
 }
 
 /// Until told to stop.
-fn live(plan: &Plan, inbox: &Receiver<Command>, tell: &dyn Fn(What)) -> Result<(), String> {
+fn live(plan: &Plan, inbox: &Receiver<Command>, tell: &dyn Fn(What)) -> Result<(), Outage> {
     let model = plan.factory.build(&plan.planned)?;
     let mut engine = Engine::new(model, plan.options);
     let mut events = Vec::new();
-    tell(What::Up);
+    tell(What::Up {
+        held: (plan.meter)(&plan.planned.device),
+    });
     loop {
         let command = match engine.is_idle() {
             true => inbox.recv().map_err(|_| TryRecvError::Disconnected),
@@ -133,9 +144,7 @@ fn live(plan: &Plan, inbox: &Receiver<Command>, tell: &dyn Fn(What)) -> Result<(
                 engine.cancel(id);
             }
             Ok(Command::Resize { slots, done }) => {
-                engine
-                    .resize(SCORING_BANK, slots)
-                    .map_err(|error| format!("the slots could not be resized: {error}"))?;
+                resized(plan, engine.resize(SCORING_BANK, slots))?;
                 let _ = done.send(()); // whoever asked may have gone
             }
             Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(()),
@@ -144,11 +153,17 @@ fn live(plan: &Plan, inbox: &Receiver<Command>, tell: &dyn Fn(What)) -> Result<(
     }
 }
 
-fn step(plan: &Plan, engine: &mut Engine, events: &mut Vec<JobEvent>, tell: &dyn Fn(What)) -> Result<(), String> {
+fn step(plan: &Plan, engine: &mut Engine, events: &mut Vec<JobEvent>, tell: &dyn Fn(What)) -> Result<(), Outage> {
     let report = engine.step(events);
+    if let Some(done) = report.resized {
+        resized(plan, done.outcome)?;
+    }
     {
         let mut reading = plan.gauge.read();
+        let reading = &mut *reading;
         engine.snapshot(&mut reading.slots);
+        let busy = reading.slots.iter().filter(|view| view.job.is_some());
+        reading.touched.extend(busy.map(|view| view.slot));
         reading.steps += 1;
         reading
             .rate
@@ -156,9 +171,6 @@ fn step(plan: &Plan, engine: &mut Engine, events: &mut Vec<JobEvent>, tell: &dyn
     }
     let read = report.prompt_tokens + report.reused_tokens;
     plan.counters.tokens(read as u64, report.output_tokens as u64);
-    if let Some(Err(error)) = report.resized.map(|resized| resized.outcome) {
-        return Err(format!("the slots could not be resized: {error}"));
-    }
     for event in events.drain(..) {
         tell(match event {
             JobEvent::Admitted(id) => What::Admitted(id),
@@ -167,6 +179,15 @@ fn step(plan: &Plan, engine: &mut Engine, events: &mut Vec<JobEvent>, tell: &dyn
         });
     }
     Ok(())
+}
+
+/// After the slots for answers are others, none of which was used; or are gone.
+fn resized(plan: &Plan, outcome: Result<(), ModelError>) -> Result<(), Outage> {
+    plan.gauge.read().touched.retain(|slot| slot.bank != SCORING_BANK);
+    outcome.map_err(|error| Outage {
+        out_of_memory: matches!(error, ModelError::OutOfMemory { .. }),
+        reason: format!("the slots could not be resized: {error}"),
+    })
 }
 
 /// Milliseconds from `epoch` to now.

@@ -15,9 +15,10 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::engine_thread::{self, Command, EngineEvent, Gauge, What, text_of};
-use super::message::{Assign, Ended, EngineDown, EngineUp, Moments, Task, Undone, Written};
+use super::message::{Assign, Ended, EngineDown, EngineUp, Moments, Outage, Task, Undone, Written};
 use super::pool::{EngineDoors, StartEngine};
 use crate::engine::job::{Disposition, Failure, Job, JobId, Output};
+use crate::engine::model::ModelError;
 use crate::scoring::{AnswerReading, NARRATIVE_BANK, NarrativeReading, SCORING_BANK, Scorer};
 use crate::telemetry::Counters;
 
@@ -110,15 +111,16 @@ impl GpuActor {
             (Ok(_), None) => Err(Undone::for_good("the engine ended a job that it was not given")),
             (Err(failure), _) => Err(Undone {
                 disposition: failure.disposition(),
+                out_of_memory: matches!(failure, Failure::Model(ModelError::OutOfMemory { .. })),
                 reason: failure.to_string(),
             }),
         };
         self.end(job, held, at, written);
     }
 
-    fn down(&mut self, reason: String, context: &mut Context<Self>) {
+    fn down(&mut self, outage: Outage, context: &mut Context<Self>) {
         self.jobs.clear();
-        self.pool.down.do_send(EngineDown { actor: self.id, reason });
+        self.pool.down.do_send(EngineDown { actor: self.id, outage });
         context.stop();
     }
 }
@@ -131,6 +133,7 @@ pub fn start_engine(counters: Arc<Counters>, epoch: Instant) -> StartEngine {
             id,
             planned: planned.clone(),
             factory: Arc::clone(&setup.factory),
+            meter: Arc::clone(&setup.meter),
             options: setup.options,
             gauge: Arc::clone(&gauge),
             counters: Arc::clone(&counters),
@@ -152,6 +155,7 @@ impl Undone {
         Self {
             reason: reason.to_string(),
             disposition: Disposition::Fail,
+            out_of_memory: false,
         }
     }
 }
@@ -186,7 +190,10 @@ impl Actor for GpuActor {
         let Some(plan) = self.thread.take() else { return };
         match engine_thread::spawn(plan, context.address().recipient()) {
             Ok(thread) => self.commands = Some(thread),
-            Err(error) => self.down(format!("no thread could be started for the engine: {error}"), context),
+            Err(error) => {
+                let reason = format!("no thread could be started for the engine: {error}");
+                self.down(reason.into(), context);
+            }
         }
     }
 }
@@ -290,7 +297,7 @@ impl Handler<EngineEvent> for GpuActor {
     fn handle(&mut self, event: EngineEvent, context: &mut Self::Context) {
         let at = event.at;
         match event.what {
-            What::Up => self.pool.up.do_send(EngineUp { actor: self.id }),
+            What::Up { held } => self.pool.up.do_send(EngineUp { actor: self.id, held }),
             What::Admitted(job) => {
                 if let Some(held) = self.jobs.get_mut(&job) {
                     held.span.in_scope(|| tracing::debug!("it has a slot"));
@@ -305,7 +312,7 @@ impl Handler<EngineEvent> for GpuActor {
                 }
             }
             What::Ended(job, result) => self.ended(job, at, result),
-            What::Down(reason) => self.down(reason, context),
+            What::Down(outage) => self.down(outage, context),
         }
     }
 }

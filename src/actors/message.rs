@@ -161,6 +161,8 @@ pub enum Written {
 pub struct Undone {
     pub reason: String,
     pub disposition: Disposition,
+    /// Whether it is that the device has no more memory: with fewer slots it may go well.
+    pub out_of_memory: bool,
 }
 
 /// When an assignment got its slot, and when its prompt was through the model.
@@ -176,6 +178,8 @@ pub struct Moments {
 #[rtype(result = "()")]
 pub struct EngineUp {
     pub actor: usize,
+    /// Bytes of its device that this process then held, if that can be read.
+    pub held: Option<u64>,
 }
 
 /// GpuActor → GpuPool: the engine is gone, and with it whatever was assigned to it.
@@ -183,7 +187,25 @@ pub struct EngineUp {
 #[rtype(result = "()")]
 pub struct EngineDown {
     pub actor: usize,
+    pub outage: Outage,
+}
+
+/// Why there is no engine, or not any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outage {
+    /// What is missing and what to do.
     pub reason: String,
+    /// Whether the device had no memory for so many slots.
+    pub out_of_memory: bool,
+}
+
+impl From<String> for Outage {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            out_of_memory: false,
+        }
+    }
 }
 
 /// GpuPool (a gated answer: InterviewActor) → ReportActor: how an answer ended.

@@ -8,6 +8,7 @@ mod endings;
 pub mod engine_thread;
 pub mod gpu;
 pub mod interview;
+pub mod memory;
 pub mod message;
 pub mod pool;
 mod queue;

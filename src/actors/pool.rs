@@ -15,8 +15,9 @@ pub use super::seats::Setup;
 use super::describe::{describe, standings};
 use super::engine_thread::{Gauge, Planned};
 use super::gpu::{Forget, Pool as Doors, Retire, SetSlots};
+use super::memory;
 use super::message::{
-    Abandon, AnswerScorer, Assign, Ended, EngineDown, EngineUp, Moments, Task, Undone, WriteNarrative,
+    Abandon, AnswerScorer, Assign, Ended, EngineDown, EngineUp, Moments, Outage, Task, Undone, WriteNarrative,
 };
 use super::queue::{Queue, Work};
 use super::seats::{Death, Seats, Step, bank_of};
@@ -25,6 +26,9 @@ use crate::scoring::{NARRATIVE_BANK, SCORING_BANK};
 
 /// An answer that stops the engine so often, with nothing beside it, is not run again.
 const DEATHS_ALONE_MAX: u32 = 3;
+
+/// How often it is read what engines at work hold of their devices.
+const WEIGHED_EVERY: Duration = Duration::from_secs(5);
 
 /// How long an engine that died is left alone: doubled with every death in a row.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +79,11 @@ pub struct Drain;
 #[rtype(result = "()")]
 pub struct Release;
 
+/// GpuPool → itself, now and then: read what the engines that work hold of their devices.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Weigh;
+
 /// What the pool has of an engine's actor.
 pub struct EngineDoors {
     pub assign: Recipient<Assign>,
@@ -101,6 +110,8 @@ pub struct GpuPool {
     narratives: Queue,
     last_job: u64,
     paused: bool,
+    /// Whether devices are being read.
+    weighing: bool,
     until_idle: Vec<oneshot::Sender<()>>,
 }
 
@@ -120,6 +131,7 @@ impl GpuPool {
             narratives: Queue::default(),
             last_job: 0,
             paused: false,
+            weighing: false,
             until_idle: Vec::new(),
         }
     }
@@ -223,10 +235,14 @@ impl GpuPool {
         }
     }
 
-    fn failed(&mut self, mut work: Work, undone: Undone, moments: Moments) {
+    /// `is_free`: that it failed does not count.
+    fn failed(&mut self, mut work: Work, undone: Undone, moments: Moments, is_free: bool) {
         let interview = work.case.life.interview_id.as_str();
         let (answer, attempt, reason) = (work.answer_id(), work.attempts, &undone.reason);
         tracing::warn!(interview, answer, attempt, reason, "work was not done");
+        if is_free {
+            return self.queue(bank_of(&work.task)).push(work);
+        }
         work.failures += 1;
         if undone.disposition == Disposition::Retry && work.failures < self.attempts_max {
             // The last attempt is made without company, in case the company was the trouble.
@@ -237,10 +253,15 @@ impl GpuPool {
         }
     }
 
-    /// What an engine that died was given is run again, alone: a death in company counts for nobody.
-    fn bury(&mut self, running: Vec<Work>, reason: &str) {
+    /// What an engine that died was given is run again, alone: a death in company counts for nobody. For slots that could not be had, no work is to
+    /// blame.
+    fn bury(&mut self, running: Vec<Work>, Outage { reason, out_of_memory }: Outage) {
         let was_alone = running.len() == 1;
         for mut work in running {
+            if out_of_memory {
+                self.queue(bank_of(&work.task)).push(work);
+                continue;
+            }
             work.deaths_alone += u32::from(was_alone);
             work.alone = true;
             if work.deaths_alone >= DEATHS_ALONE_MAX {
@@ -268,6 +289,7 @@ impl Actor for GpuPool {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(1_024);
+        context.run_interval(WEIGHED_EVERY, |_, context| context.notify(Weigh));
     }
 }
 
@@ -324,8 +346,37 @@ impl Handler<EngineUp> for GpuPool {
     type Result = ();
 
     fn handle(&mut self, up: EngineUp, context: &mut Self::Context) {
-        self.seats.up(up.actor);
+        let device = self.seats.up(up.actor);
+        // Before it is given work: if the plan was wrong, it goes again.
+        if let (Some(device), Some(held)) = (device, up.held) {
+            memory::weigh(&mut self.seats, &self.doors, &device, held);
+        }
         self.reconcile(context);
+    }
+}
+
+impl Handler<Weigh> for GpuPool {
+    type Result = ();
+
+    fn handle(&mut self, _: Weigh, context: &mut Self::Context) {
+        let devices = self.seats.devices_at_work();
+        let Some(setup) = self.setup.as_ref().filter(|_| !devices.is_empty() && !self.weighing) else {
+            return;
+        };
+        self.weighing = true;
+        let meter = Arc::clone(&setup.meter);
+        // Asking a driver may take its time.
+        let readings = tokio::task::spawn_blocking(move || {
+            let read = |device: String| meter(&device).map(|held| (device, held));
+            devices.into_iter().filter_map(read).collect::<Vec<_>>()
+        });
+        context.spawn(wrap_future::<_, Self>(readings).map(|readings, pool, context| {
+            pool.weighing = false;
+            for (device, held) in readings.unwrap_or_default() {
+                memory::weigh(&mut pool.seats, &pool.doors, &device, held);
+            }
+            pool.reconcile(context);
+        }));
     }
 }
 
@@ -333,11 +384,11 @@ impl Handler<EngineDown> for GpuPool {
     type Result = ();
 
     fn handle(&mut self, down: EngineDown, context: &mut Self::Context) {
-        let EngineDown { actor: id, reason } = down;
-        tracing::error!(engine = id, reason, "an engine went down");
+        let EngineDown { actor: id, outage } = down;
+        tracing::error!(engine = id, reason = outage.reason, "an engine went down");
         self.doors.remove(&id);
-        if let Some(Death { running, in_a_row }) = self.seats.died(id, &reason) {
-            self.bury(running, &reason);
+        if let Some(Death { running, in_a_row }) = self.seats.died(id, &outage) {
+            self.bury(running, outage);
             if let Some(deaths) = in_a_row {
                 context.run_later(self.back_off.after(deaths), move |pool, context| {
                     pool.seats.mourned(id);
@@ -353,12 +404,15 @@ impl Handler<Ended> for GpuPool {
     type Result = ();
 
     fn handle(&mut self, ended: Ended, context: &mut Self::Context) {
-        let Some((work, making)) = self.seats.take(ended.job) else {
+        let job = ended.job;
+        let out_of_memory = ended.result.as_ref().err().filter(|undone| undone.out_of_memory);
+        let is_free = out_of_memory.is_some_and(|undone| self.seats.ran_out(job, &undone.reason));
+        let Some((work, making)) = self.seats.take(job) else {
             return; // nobody waits for it any more
         };
         match ended.result {
             Ok(written) => self.outlets.written(work, written, ended.moments, &making),
-            Err(undone) => self.failed(work, undone, ended.moments),
+            Err(undone) => self.failed(work, undone, ended.moments, is_free),
         }
         self.went_on(context);
     }

@@ -1,19 +1,24 @@
 //! The planned engines and what each of them runs: who may have work, who has to go and who may come. Knows no actor.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::engine_thread::{ModelFactory, Planned};
-use super::message::{Life, Making, Task};
+use super::memory::{Allowance, Meter};
+use super::message::{Life, Making, Outage, Task};
 use super::queue::Work;
 use crate::engine::Options;
 use crate::engine::job::JobId;
 use crate::scoring::{NARRATIVE_BANK, SCORING_BANK, Scorer};
 
+const MIB: u64 = 1 << 20;
+
 /// What engines are made of; a new one for every model that is loaded.
 pub struct Setup {
     pub scorer: Arc<Scorer>,
     pub factory: Arc<dyn ModelFactory>,
+    /// What the engines' devices are read with.
+    pub meter: Meter,
     pub options: Options,
     /// What the scores come from.
     pub making: Arc<Making>,
@@ -26,10 +31,13 @@ pub(super) struct Seats {
     /// Engines that end what they have and then stop.
     leaving: Vec<Member>,
     last_id: usize,
+    /// Whether an engine has ever left or died.
+    has_lost: bool,
 }
 
 /// A planned engine, whether it lives or not.
 pub(super) struct Seat {
+    /// As adopted; with fewer slots once memory did not hold so many. They come back with the next plan only.
     pub plan: Planned,
     pub member: Option<Member>,
     pub restarts: u64,
@@ -38,6 +46,8 @@ pub(super) struct Seat {
     deaths: u32,
     /// The engine that died here, until its successor may start.
     mourned: Option<usize>,
+    /// Whether it was said that it holds too much with its last slot.
+    overweight: bool,
 }
 
 /// An engine.
@@ -67,6 +77,34 @@ pub(super) struct Death {
     pub in_a_row: Option<u32>,
 }
 
+/// An engine that is loaded and as it shall be.
+pub(super) struct Steady {
+    pub id: usize,
+    pub slots: usize,
+    pub allowance: Allowance,
+    /// Whether another has gone before.
+    pub is_heir: bool,
+}
+
+/// A reading of a device and what it is held against, in bytes.
+pub(super) struct Weight {
+    pub held: u64,
+    /// What slots that were not used yet will take on top.
+    pub to_take: u64,
+    pub budget: u64,
+}
+
+impl Weight {
+    /// How much it is too much.
+    pub fn excess(&self) -> Option<u64> {
+        let all = self.held.saturating_add(self.to_take);
+        all.checked_sub(self.budget).filter(|excess| *excess > 0)
+    }
+}
+
+/// What helps where one slot is too much.
+const MORE_MEMORY: &str = "there is no slot left to give up: use a smaller model, or give it more memory (pool.memory_budget_mib, other programs)";
+
 /// The bank of slots that a task needs.
 pub(super) fn bank_of(task: &Task) -> usize {
     match task {
@@ -80,14 +118,35 @@ impl Member {
         self.running.values().filter(|work| bank_of(&work.task) == bank).count()
     }
 
-    /// Whether it may have such work now. `wanted_slots`: what the plan gives it; while that differs, no answer is begun.
+    /// Whether it has the slots that the plan gives it.
+    fn is_steady(&self, wanted_slots: usize) -> bool {
+        self.ready && !self.resizing && self.slots == wanted_slots
+    }
+
+    /// Whether it may have such work now. Until it has the slots that the plan gives it, nothing is begun: it may be out of memory.
     fn takes(&self, bank: usize, alone: bool, wanted_slots: usize) -> bool {
         let free = match bank {
-            SCORING_BANK => !self.resizing && self.slots == wanted_slots && self.busy(bank) < self.slots,
+            SCORING_BANK => self.busy(bank) < self.slots,
             _ => self.busy(bank) == 0,
         };
         let quiet = !self.running.values().any(|work| work.alone) && (!alone || self.running.is_empty());
-        self.ready && free && quiet
+        self.is_steady(wanted_slots) && free && quiet
+    }
+}
+
+impl Seat {
+    /// For want of memory: half of the slots that there are. `false` if that is none fewer.
+    fn halve(&mut self, now: usize, reason: &str) -> bool {
+        let fewer = (now / 2).max(1);
+        self.plan.slots = fewer;
+        let then = match fewer < now {
+            true => format!("it goes on with {fewer} of {now} slots"),
+            false => MORE_MEMORY.to_owned(),
+        };
+        let device = &self.plan.device;
+        tracing::warn!(device, slots = fewer, were = now, reason, "an engine is out of memory");
+        self.last_error = Some(format!("{reason}; {then}"));
+        fewer < now
     }
 }
 
@@ -130,6 +189,7 @@ impl Seats {
                 last_error: None,
                 deaths: 0,
                 mourned: None,
+                overweight: false,
             }
         };
         self.planned = plans.into_iter().map(seat).collect();
@@ -216,10 +276,11 @@ impl Seats {
         steps
     }
 
-    /// The engine has loaded its model.
-    pub fn up(&mut self, id: usize) {
-        let member = self.members_mut().find(|member| member.id == id);
-        member.into_iter().for_each(|member| member.ready = true);
+    /// The engine has loaded its model. Gives the device that it is planned for.
+    pub fn up(&mut self, id: usize) -> Option<String> {
+        self.members_mut().find(|member| member.id == id)?.ready = true;
+        let is_its = |seat: &&Seat| seat.member.as_ref().is_some_and(|member| member.id == id);
+        self.planned.iter().find(is_its).map(|seat| seat.plan.device.clone())
     }
 
     /// The engine has as many slots as it was told to have.
@@ -230,11 +291,13 @@ impl Seats {
 
     /// The engine has stopped, as it was told to. What it still ran is nobody's.
     pub fn left(&mut self, id: usize) {
+        self.has_lost = true;
         self.leaving.retain(|member| member.id != id);
     }
 
-    /// The engine has died; `None` if there is no such engine.
-    pub fn died(&mut self, id: usize, reason: &str) -> Option<Death> {
+    /// The engine has died; `None` if there is no such engine. Where there was no memory for its slots, its successor has half as many.
+    pub fn died(&mut self, id: usize, outage: &Outage) -> Option<Death> {
+        self.has_lost = true;
         let (member, in_a_row) = match self.leaving.iter().position(|member| member.id == id) {
             Some(index) => (self.leaving.remove(index), None),
             None => {
@@ -243,8 +306,11 @@ impl Seats {
                 let (member, seat) = seats.find_map(|seat| Some((seat.member.take_if(is_it)?, seat)))?;
                 seat.deaths += 1;
                 seat.restarts += 1;
-                seat.last_error = Some(reason.to_owned());
                 seat.mourned = Some(id);
+                seat.last_error = Some(outage.reason.clone());
+                if outage.out_of_memory {
+                    seat.halve(seat.plan.slots, &outage.reason);
+                }
                 (member, Some(seat.deaths))
             }
         };
@@ -269,6 +335,77 @@ impl Seats {
                 .filter(|member| member.takes(bank, alone, wanted_slots))
         });
         free.min_by_key(|member| (member.running.len(), member.id))
+    }
+
+    /// The model had no memory to run a job. Its engine gives up half of its slots; `false` if it has but one, so that running the job again will
+    /// hardly go better.
+    pub fn ran_out(&mut self, job: JobId, reason: &str) -> bool {
+        for seat in &mut self.planned {
+            let Some(member) = seat.member.as_ref().filter(|member| member.running.contains_key(&job)) else {
+                continue;
+            };
+            // Other runs may fail as well before it has the slots that it shall have by now.
+            let now = member.slots;
+            return member.resizing || seat.plan.slots < now || seat.halve(now, reason);
+        }
+        true // one that leaves makes room by that
+    }
+
+    /// The engines of a device; none while any of them comes, goes or changes: a reading then says nothing, and is taken again.
+    pub fn steady_on(&self, device: &str) -> Vec<Steady> {
+        let here = self.planned.iter().filter(|seat| seat.plan.device == device);
+        let steady = here.map(|seat| {
+            let wanted = seat.plan.slots;
+            let member = seat.member.as_ref().filter(|member| member.is_steady(wanted))?;
+            Some(Steady {
+                id: member.id,
+                slots: member.slots,
+                allowance: seat.plan.allowance,
+                is_heir: self.has_lost,
+            })
+        });
+        let steady: Option<_> = steady.collect();
+        steady.filter(|_| self.leaving.is_empty()).unwrap_or_default()
+    }
+
+    /// Devices that engines run on.
+    pub fn devices_at_work(&self) -> BTreeSet<String> {
+        let at_work = |seat: &&Seat| seat.member.as_ref().is_some_and(|member| !member.running.is_empty());
+        let seats = self.planned.iter().filter(at_work);
+        seats.map(|seat| seat.plan.device.clone()).collect()
+    }
+
+    /// An engine of a device that holds too much: it ends what it has and goes, and one with `slots` slots comes in its place. Giving it other
+    /// slots would not do: what it frees, ONNX Runtime's arena on a card or the allocator on a CPU may keep.
+    pub fn relieve(&mut self, id: usize, slots: usize, weight: &Weight) {
+        let of = |seat: &&mut Seat| seat.member.as_ref().is_some_and(|member| member.id == id);
+        let Some(seat) = self.planned.iter_mut().find(of) else {
+            return;
+        };
+        let was = seat.plan.slots;
+        if slots == was && (was > 1 || seat.overweight) {
+            return;
+        }
+        let [held, to_take, budget] = [weight.held, weight.to_take, weight.budget].map(|bytes| bytes.div_ceil(MIB));
+        let what = match to_take {
+            0 => format!("{held} MiB of {} are in use", seat.plan.device),
+            _ => format!(
+                "{held} MiB of {} are in use and unused slots will take {to_take} more",
+                seat.plan.device
+            ),
+        };
+        let then = match slots < was {
+            true => format!("the engine is built anew with {slots} instead of {was} slots"),
+            false => MORE_MEMORY.to_owned(),
+        };
+        let reason = format!("{what}, but {budget} MiB may be: {then}");
+        tracing::warn!(engine = id, reason, "over the memory budget");
+        seat.last_error = Some(reason);
+        seat.overweight = slots == was;
+        seat.plan.slots = slots;
+        if slots < was {
+            self.leaving.extend(seat.member.take());
+        }
     }
 
     /// Takes out a job that has ended, with the hash of the model that it ran on; `None` if nobody waits for it any more.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::bring_up::{Loaded, bring_up, make_plan, planned};
+use super::bring_up::{Loaded, bring_up, make_plan, name_of, planned};
 use super::faults::with_causes;
 use super::{Condition, Daemon, Settings};
+use crate::actors::memory::Meter;
 use crate::actors::message::Provide;
 use crate::actors::pool::{Adopt, SetAttempts};
 use crate::config::{self, AutoOr};
 use crate::hardware::devices::{Device, DeviceKind, detect};
-use crate::hardware::plan::Plan;
 use crate::socket::call::{Count, ResizeParams};
 use crate::socket::fault::{Fault, Kind};
 use crate::socket::view::{Accepting, DaemonState, PlanView, PlannedActor, Reloaded};
@@ -24,9 +24,9 @@ impl Daemon {
     pub(super) async fn find_model(self: &Arc<Self>) {
         let _one_at_a_time = self.loading.lock().await;
         self.condition_mut().problem = None;
-        let (settings, held) = (self.settings(), self.held().await);
+        let (settings, meter) = (self.settings(), self.meter_in_use().await);
         let found =
-            tokio::task::spawn_blocking(move || bring_up(&settings, &|device| bytes_on(device, held.as_ref()))).await;
+            tokio::task::spawn_blocking(move || bring_up(&settings, &|device| held_of(device, meter.as_ref()))).await;
         match found {
             Ok(Ok(loaded)) => self.adopt(loaded),
             Ok(Err(problem)) => self.stay_without(problem),
@@ -57,10 +57,11 @@ impl Daemon {
         };
     }
 
-    /// The plan whose memory this process holds: what a new plan may count as free, since the old engines go first.
-    async fn held(&self) -> Option<Plan> {
+    /// Reads what this process holds for its engines: a new plan may count it as free, since the old engines go first.
+    async fn meter_in_use(&self) -> Option<Meter> {
         let in_use = self.model_name().await.is_some();
-        self.condition().loaded.filter(|_| in_use).map(|loaded| loaded.plan)
+        let loaded = self.condition().loaded.filter(|_| in_use)?;
+        Some(Arc::clone(&loaded.setup.meter))
     }
 
     pub(super) async fn reload(self: &Arc<Self>) -> Result<Reloaded, Fault> {
@@ -115,10 +116,10 @@ impl Daemon {
         pool.actors = params.actors.map_or(pool.actors, number);
         pool.slots_per_actor = params.slots_per_actor.map_or(pool.slots_per_actor, number);
         let refuse = |text| Fault::new(Kind::InvalidParams, text);
-        let held = self.held().await;
+        let meter = self.meter_in_use().await;
         loaded.detected = Arc::new(detect());
         loaded.plan = make_plan(&settings, &loaded.detected, &loaded.footprint, &|device| {
-            bytes_on(device, held.as_ref())
+            held_of(device, meter.as_ref())
         })
         .map_err(refuse)?;
         let view = plan_view(&loaded);
@@ -151,16 +152,10 @@ impl Daemon {
     }
 }
 
-/// Bytes of a device that a plan uses.
-fn bytes_on(device: &Device, plan: Option<&Plan>) -> u64 {
-    let Some(plan) = plan.filter(|plan| plan.device == device.kind) else {
-        return 0;
-    };
-    let here = |index: u32| device.kind == DeviceKind::Cpu || index == device.index;
-    let actors = plan.actors.iter().filter(|actor| here(actor.device_index));
-    actors
-        .map(|actor| actor.weights_bytes + actor.kv_bytes + actor.workspace_bytes)
-        .sum()
+/// Bytes of a device that this process holds; 0 if nobody can say: then nothing more than what is free is planned with.
+fn held_of(device: &Device, meter: Option<&Meter>) -> u64 {
+    let read = meter.and_then(|meter| meter(&name_of(device.kind, device.index)));
+    read.unwrap_or(0)
 }
 
 fn plan_view(loaded: &Loaded) -> PlanView {

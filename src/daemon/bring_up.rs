@@ -10,15 +10,17 @@ use serde::Deserialize;
 use super::faults::with_causes;
 use super::settings::Settings;
 use crate::actors::engine_thread::{ModelFactory, Planned};
-use crate::actors::message::Making;
+use crate::actors::memory::{Allowance, Meter};
+use crate::actors::message::{Making, Outage};
 use crate::actors::pool::Setup;
 use crate::domain::report::{EngineProvenance, ModelProvenance};
-use crate::engine::model::{BankShape, Model, ModelShape};
-use crate::engine::onnx::{Geometry, OnnxModel, OnnxOptions, Provider};
+use crate::engine::model::{BankShape, Model, ModelError, ModelShape};
+use crate::engine::onnx::{Geometry, OnnxError, OnnxModel, OnnxOptions, Provider};
 use crate::engine::simulated::{Fault, Script, Simulated, When};
 use crate::engine::{Options, TokenId};
 use crate::hardware::devices::{Detected, Device, DeviceKind, detect};
 use crate::hardware::footprint::{CUDA_CONTEXT_MIB, Contexts, ModelFootprint};
+use crate::hardware::held::held;
 use crate::hardware::isa::instruction_set;
 use crate::hardware::plan::{Plan, PlanInput, plan};
 use crate::runtime::{Check, ModelFolder, Search, find};
@@ -85,6 +87,7 @@ pub fn bring_up(settings: &Settings, ours: &dyn Fn(&Device) -> u64) -> Result<Lo
     }
     let footprint = super::planning::footprint(manifest);
     let plan = make_plan(settings, &detected, &footprint, ours)?;
+    let meter = meter(&detected, ours);
     tracing::info!("{}", plan.explanation);
     let simulated = simulated(&folder.path)?;
     let (factory, onnxruntime): (Arc<dyn ModelFactory>, String) = match simulated {
@@ -123,6 +126,7 @@ pub fn bring_up(settings: &Settings, ours: &dyn Fn(&Device) -> u64) -> Result<Lo
         setup: Arc::new(Setup {
             scorer: Arc::new(scorer),
             factory,
+            meter,
             options: Options {
                 chunk_tokens: CHUNK_TOKENS,
                 gap: match plan.device {
@@ -168,19 +172,47 @@ pub fn make_plan(
     .map_err(|error| with_causes(&error))
 }
 
+/// Reads what this process holds of the devices that were detected. `ours`: what it held of them then.
+fn meter(detected: &Detected, ours: &dyn Fn(&Device) -> u64) -> Meter {
+    let devices = detected.cards.iter().chain([&detected.cpu]);
+    let devices: Vec<_> = devices
+        .map(|device| {
+            let free = device.memory_free.saturating_add(ours(device));
+            (device.clone(), device.memory_total.saturating_sub(free))
+        })
+        .collect();
+    Arc::new(move |name| {
+        let (device, taken_before) = devices
+            .iter()
+            .find(|(device, _)| name_of(device.kind, device.index) == name)?;
+        held(device, *taken_before)
+    })
+}
+
+/// What the pool and `status` call a device.
+pub(super) fn name_of(kind: DeviceKind, index: u32) -> String {
+    match kind {
+        DeviceKind::Cuda => format!("cuda:{index}"),
+        DeviceKind::Cpu => "cpu".to_owned(),
+    }
+}
+
 /// What the pool is told of a plan.
 pub fn planned(plan: &Plan) -> Vec<Planned> {
     plan.actors
         .iter()
         .map(|actor| Planned {
-            device: match plan.device {
-                DeviceKind::Cuda => format!("cuda:{}", actor.device_index),
-                DeviceKind::Cpu => "cpu".to_owned(),
-            },
+            device: name_of(plan.device, actor.device_index),
             device_index: actor.device_index,
             // What CUDA itself takes lies outside of ONNX Runtime's arena, which this limits.
             memory_bytes: actor.budget_bytes.saturating_sub(CUDA_CONTEXT_MIB << 20),
             slots: actor.slots as usize,
+            allowance: Allowance {
+                bytes: actor.budget_bytes,
+                slot_bytes: actor.slot_bytes,
+                narrative_bytes: actor.kv_bytes.saturating_sub(u64::from(actor.slots) * actor.slot_bytes),
+                on_use: plan.device == DeviceKind::Cpu,
+            },
         })
         .collect()
 }
@@ -245,14 +277,14 @@ struct OnnxFactory {
 }
 
 impl ModelFactory for OnnxFactory {
-    fn build(&self, planned: &Planned) -> Result<Box<dyn Model>, String> {
+    fn build(&self, planned: &Planned) -> Result<Box<dyn Model>, Outage> {
         // An engine may be built long after the folder was checked; scores must not be ascribed to another model than made them.
         let folder = ModelFolder::open(&self.folder, Check::Sizes).map_err(|error| with_causes(&error))?;
         if folder.hash != self.hash {
             let path = self.folder.display();
-            return Err(format!(
-                "{path}: model.json is another one than was checked; have the configuration read again"
-            ));
+            let reason =
+                format!("{path}: model.json is another one than was checked; have the configuration read again");
+            return Err(reason.into());
         }
         let provider = match self.device {
             DeviceKind::Cpu => Provider::Cpu { threads: self.threads },
@@ -269,7 +301,14 @@ impl ModelFactory for OnnxFactory {
             geometry: self.geometry,
             check_query_tile: self.tile_unproved.load(Ordering::Relaxed),
         };
-        let model = OnnxModel::load(options).map_err(|error| with_causes(&error))?;
+        let model = OnnxModel::load(options).map_err(|error| Outage {
+            reason: with_causes(&error),
+            // The weights themselves would take as much with fewer slots.
+            out_of_memory: matches!(
+                error,
+                OnnxError::Slots(ModelError::OutOfMemory { .. }) | OnnxError::Probe(ModelError::OutOfMemory { .. })
+            ),
+        })?;
         self.tile_unproved.store(false, Ordering::Relaxed);
         Ok(Box::new(model))
     }
@@ -295,7 +334,7 @@ fn simulated_factory(model: SimulatedModel, folder: &ModelFolder) -> SimulatedFa
 }
 
 impl ModelFactory for SimulatedFactory {
-    fn build(&self, planned: &Planned) -> Result<Box<dyn Model>, String> {
+    fn build(&self, planned: &Planned) -> Result<Box<dyn Model>, Outage> {
         let shape = ModelShape {
             vocabulary: self.vocabulary,
             query_tile: self.query_tile,

@@ -4,6 +4,7 @@ mod cgroup;
 pub mod devices;
 mod explain;
 pub mod footprint;
+pub mod held;
 pub mod isa;
 mod nvidia;
 mod place;

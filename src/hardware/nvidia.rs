@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Nvml, cuda_driver_version_major, cuda_driver_version_minor};
 
@@ -71,6 +72,32 @@ pub(super) fn memory_free(uuid: &str) -> Option<u64> {
 
 pub(super) fn driver_version() -> Option<String> {
     driver().and_then(Nvml::sys_driver_version).ok()
+}
+
+/// Bytes of a card that this process holds; `None` if the driver no longer finds it.
+pub(super) fn held(uuid: &str, taken_before: u64) -> Option<u64> {
+    let ask = || {
+        let card = driver()?.device_by_uuid(uuid)?;
+        let memory = card.memory_info()?;
+        // A driver that does not list processes tells as much as one that lists none.
+        let processes = card.running_compute_processes().unwrap_or_default();
+        Ok((processes, memory.total.saturating_sub(memory.free)))
+    };
+    let (processes, taken) = ask()
+        .inspect_err(|error: &NvmlError| tracing::debug!(uuid, %error, "the card's memory cannot be read"))
+        .ok()?;
+    let processes = processes.into_iter().map(|process| match process.used_gpu_memory {
+        UsedGpuMemory::Used(bytes) => (process.pid, Some(bytes)),
+        UsedGpuMemory::Unavailable => (process.pid, None),
+    });
+    Some(own(processes, std::process::id(), taken, taken_before))
+}
+
+/// What of a card is this process's: as listed; or, where it is not (the list of a container may have the host's ids, and no sizes), what is taken
+/// beyond what was.
+fn own(mut processes: impl Iterator<Item = (u32, Option<u64>)>, pid: u32, taken: u64, taken_before: u64) -> u64 {
+    let listed = processes.find_map(|(id, bytes)| bytes.filter(|_| id == pid));
+    listed.unwrap_or(taken.saturating_sub(taken_before))
 }
 
 /// The driver is started once and kept. A failure is not kept: the driver may be there the next time.
@@ -284,6 +311,16 @@ mod tests {
             (6 << 30, 5 << 30)
         );
         assert_eq!((found.problem, found.warnings), (None, Vec::new()));
+    }
+
+    #[test]
+    fn what_a_process_holds_is_as_listed_or_else_what_was_taken_since() {
+        let held = |processes: &[(u32, Option<u64>)]| own(processes.iter().copied(), 7, 900, 300);
+        assert_eq!(held(&[(6, Some(100)), (7, Some(450))]), 450);
+        assert_eq!(held(&[(6, Some(100))]), 600);
+        assert_eq!(held(&[(7, None)]), 600);
+        assert_eq!(held(&[]), 600);
+        assert_eq!(own(std::iter::empty(), 7, 200, 300), 0);
     }
 
     #[test]

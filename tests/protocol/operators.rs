@@ -90,6 +90,10 @@ fn status_counts_what_was_done() {
     let mut client = house.connect();
     client.report(interview("x", &[LONG, SILENCE]));
     client.report(interview("y", &[SILENCE]));
+    // A report can be had as soon as it is stored, which is a moment before it is counted.
+    until_status(&mut client, "both are counted", |status| {
+        status["totals"]["reports"] == 2
+    });
     let status = client.call("status", json!({})).unwrap();
     let totals = &status["totals"];
     assert_eq!(

@@ -206,6 +206,61 @@ async fn an_engine_that_dies_at_any_moment_costs_nothing_but_time() {
 }
 
 #[actix::test]
+async fn running_out_of_memory_at_any_moment_costs_slots_and_no_attempt() {
+    for calls in [&[1][..], &[2], &[30], &[60], &[7, 40], &[1, 2, 3, 4]] {
+        let house = House::new();
+        let script = calls.iter().fold(Script::default(), |script, call| {
+            script.with(When::Call(*call), Fault::OutOfMemory)
+        });
+        let models = Arc::new(Models {
+            script,
+            ..Models::default()
+        });
+        for number in 1..=3 {
+            house.submit(number, &TEXTS).await;
+        }
+        house.adopt(&models, &[16]);
+        house.pool.do_send(SetAttempts(1));
+        house.until_reported(3).await;
+        for number in 1..=3 {
+            house.check_complete(number, 3);
+        }
+        let actors = house.pool.send(Describe).await.unwrap().actors;
+        assert!(actors[0].slots <= 8, "{calls:?}: {} slots", actors[0].slots);
+        assert!(actors[0].last_error.as_ref().unwrap().contains("out of memory"));
+    }
+}
+
+#[actix::test]
+async fn an_answer_that_is_always_out_of_memory_is_left_out_and_the_others_are_scored() {
+    let hungry = "끝없이 기억을 먹는 답변 ☠ 입니다.";
+    let house = House::new();
+    let models = Arc::new(Models {
+        script: Script::default().with(When::Token(poisonous(hungry)), Fault::OutOfMemory),
+        slots_max: Some(4),
+        ..Models::default()
+    });
+    house.submit(1, &[TEXTS[0], hungry, TEXTS[2]]).await;
+    house.submit(2, &TEXTS).await;
+    house.adopt(&models, &[16]);
+    house.until_reported(2).await;
+    let report = house.report(1);
+    let reasons = report.answers.iter().filter_map(|answer| answer.reason.as_deref());
+    let reasons: Vec<_> = reasons.collect();
+    assert!(
+        matches!(&reasons[..], [reason] if reason.starts_with("out of memory")),
+        "{reasons:?}"
+    );
+    assert_eq!(report.status, Status::Partial);
+    house.check_complete(2, 3);
+    let actors = house.pool.send(Describe).await.unwrap().actors;
+    assert_eq!(
+        (actors[0].state, actors[0].slots, models.made()),
+        (SeatState::Ready, 1, 1)
+    );
+}
+
+#[actix::test]
 async fn an_answer_that_kills_every_engine_is_left_out_and_the_others_are_scored() {
     let poison = "독이 든 답변 ☠ 입니다.";
     let token = poisonous(poison);

@@ -82,12 +82,18 @@ impl Run {
             }
             5..=7 => {
                 if let Some(engine) = self.any(|engine| !engine.gone && !engine.loaded) {
-                    self.world.up(engine).await;
+                    // A plan of tests allows no byte.
+                    let held = (self.chance.below(4) == 0).then_some(1);
+                    self.world.up_holding(engine, held).await;
                 }
             }
             8 => {
                 if let Some(engine) = self.any(|engine| !engine.gone) {
-                    self.world.down(engine, "it panicked").await;
+                    let outage = Outage {
+                        reason: "it died".to_owned(),
+                        out_of_memory: self.chance.below(3) == 0,
+                    };
+                    self.world.outage(engine, outage).await;
                 }
             }
             9 => self.adopt().await,
@@ -100,7 +106,10 @@ impl Run {
             11 => tokio::time::sleep(Duration::from_millis(2)).await,
             12 => {
                 if let Some((engine, name)) = self.any_job() {
-                    self.world.fail(engine, &name, Disposition::Retry).await;
+                    match self.chance.below(2) {
+                        0 => self.world.fail(engine, &name, Disposition::Retry).await,
+                        _ => self.world.run_out(engine, &name).await,
+                    }
                 }
             }
             _ => {

@@ -249,13 +249,22 @@ impl World {
     }
 
     pub async fn up(&self, index: usize) {
+        self.up_holding(index, None).await;
+    }
+
+    /// It is up, and this process then holds so many bytes of its device.
+    pub async fn up_holding(&self, index: usize, held: Option<u64>) {
         let (actor, doors) = self.doors(index);
         self.engine(index).borrow_mut().loaded = true;
-        doors.up.do_send(EngineUp { actor });
+        doors.up.do_send(EngineUp { actor, held });
         settle().await;
     }
 
     pub async fn down(&self, index: usize, reason: &str) {
+        self.outage(index, reason.to_owned().into()).await;
+    }
+
+    pub async fn outage(&self, index: usize, outage: Outage) {
         let (actor, doors) = self.doors(index);
         {
             let engine = self.engine(index);
@@ -263,8 +272,7 @@ impl World {
             engine.given.clear();
             engine.gone = true;
         }
-        let reason = reason.to_owned();
-        doors.down.do_send(EngineDown { actor, reason });
+        doors.down.do_send(EngineDown { actor, outage });
         settle().await;
     }
 
@@ -331,7 +339,23 @@ impl World {
 
     pub async fn fail(&self, index: usize, name: &str, disposition: Disposition) {
         let reason = "the model failed".to_owned();
-        self.end(index, name, Err(Undone { reason, disposition })).await;
+        let out_of_memory = false;
+        let undone = Undone {
+            reason,
+            disposition,
+            out_of_memory,
+        };
+        self.end(index, name, Err(undone)).await;
+    }
+
+    /// The model had no memory to run it.
+    pub async fn run_out(&self, index: usize, name: &str) {
+        let undone = Undone {
+            reason: "out of memory on cpu: a block of 9 bytes".to_owned(),
+            disposition: Disposition::Retry,
+            out_of_memory: true,
+        };
+        self.end(index, name, Err(undone)).await;
     }
 
     /// How answers ended so far, in order: `iv1/a1 scored` or `iv1/a1 unscored: reason`.

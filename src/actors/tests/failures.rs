@@ -183,13 +183,14 @@ fn deaths_in_a_row_are_counted_until_work_ends() {
     let setup = setup("hash", Arc::new(NoModel));
     let mut seats = Seats::default();
     seats.adopt(vec![planned("cpu", 1)]);
+    let outage = |reason: &str| Outage::from(reason.to_owned());
     let start = |seats: &mut Seats| match seats.steps(&setup, true)[..] {
         [Step::Start { id, .. }] => id,
         ref other => panic!("{other:?}"),
     };
     for deaths in 1..=3 {
         let id = start(&mut seats);
-        assert_eq!(seats.died(id, "no memory").unwrap().in_a_row, Some(deaths));
+        assert_eq!(seats.died(id, &outage("it panicked")).unwrap().in_a_row, Some(deaths));
         assert_eq!(seats.steps(&setup, true), []);
         seats.mourned(id);
     }
@@ -200,8 +201,8 @@ fn deaths_in_a_row_are_counted_until_work_ends() {
     let member = seats.least_busy(SCORING_BANK, false).unwrap();
     member.running.insert(JobId(1), work);
     assert_eq!(seats.take(JobId(1)).unwrap().1.model.hash, "hash");
-    assert_eq!(seats.died(id, "again").unwrap().in_a_row, Some(1));
-    assert!(seats.died(id, "a second time").is_none());
+    assert_eq!(seats.died(id, &outage("again")).unwrap().in_a_row, Some(1));
+    assert!(seats.died(id, &outage("a second time")).is_none());
 }
 
 #[test]

@@ -30,6 +30,7 @@ impl World {
             id: 4,
             planned: planned("cpu", slots),
             factory: Arc::clone(&models) as Arc<dyn ModelFactory>,
+            meter: Arc::new(|device| (device == "cpu").then_some(77)),
             options: Options {
                 chunk_tokens: 256,
                 gap: 2,
@@ -88,7 +89,7 @@ impl World {
     async fn until_down(&self) -> String {
         until("the engine is down", || !self.down.borrow().is_empty()).await;
         assert_eq!(self.down.borrow()[0].actor, 4);
-        self.down.borrow()[0].reason.clone()
+        self.down.borrow()[0].outage.reason.clone()
     }
 
     /// The jobs that have ended, in the order of their numbers.
@@ -124,6 +125,7 @@ async fn answers_are_scored_and_narratives_written_side_by_side() {
     world.assign(3, Task::Narrative { outcomes }, rubric());
     world.until_ended(3).await;
     assert_eq!((world.up.borrow().len(), world.up.borrow()[0].actor), (1, 4));
+    assert_eq!(world.up.borrow()[0].held, Some(77));
     for ended in world.ended.borrow().iter() {
         let moments = &ended.moments;
         let (admitted, prefilled) = (moments.admitted_at.unwrap(), moments.prefilled_at.unwrap());
@@ -185,6 +187,7 @@ async fn a_run_that_failed_ends_its_job_and_leaves_the_engine_alive() {
     let undone = world.ended.borrow()[0].result.clone().unwrap_err();
     assert_eq!(undone.disposition, Disposition::Retry);
     assert!(undone.reason.contains("out of memory"), "{}", undone.reason);
+    assert!(undone.out_of_memory);
     world.score(2);
     world.until_ended(2).await;
     assert!(world.ended.borrow()[1].result.is_ok());
@@ -279,5 +282,6 @@ async fn slots_that_cannot_be_had_are_the_end_of_the_engine() {
         reason.starts_with("the slots could not be resized: out of memory"),
         "{reason}"
     );
+    assert!(world.down.borrow()[0].outage.out_of_memory);
     assert!(!matches!(world.actor.send(SetSlots(3)).await, Ok(true)));
 }

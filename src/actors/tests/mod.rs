@@ -7,6 +7,7 @@ mod engines;
 mod failures;
 mod gpu;
 mod interview;
+mod memory;
 mod models;
 mod order;
 mod report;
@@ -23,6 +24,7 @@ use actix::{Actor, Context, Handler};
 use indexmap::IndexMap;
 
 use super::engine_thread::{ModelFactory, Planned};
+use super::memory::{Allowance, Meter};
 use super::message::*;
 use super::pool::*;
 use super::room::Room;
@@ -162,6 +164,7 @@ pub fn planned(device: &str, slots: usize) -> Planned {
         device_index: 0,
         memory_bytes: 0,
         slots,
+        allowance: Allowance::default(),
     }
 }
 
@@ -169,6 +172,7 @@ pub fn setup(hash: &str, factory: Arc<dyn ModelFactory>) -> Arc<Setup> {
     Arc::new(Setup {
         scorer: scorer(),
         factory,
+        meter: blind(),
         options: Options {
             chunk_tokens: 256,
             gap: 2,
@@ -177,12 +181,17 @@ pub fn setup(hash: &str, factory: Arc<dyn ModelFactory>) -> Arc<Setup> {
     })
 }
 
+/// Reads nothing.
+pub fn blind() -> Meter {
+    Arc::new(|_| None)
+}
+
 /// Makes nothing: for engines that are only pretended.
 pub struct NoModel;
 
 impl ModelFactory for NoModel {
-    fn build(&self, _: &Planned) -> Result<Box<dyn Model>, String> {
-        Err("there is no model".into())
+    fn build(&self, _: &Planned) -> Result<Box<dyn Model>, Outage> {
+        Err("there is no model".to_owned().into())
     }
 }
 

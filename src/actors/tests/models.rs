@@ -20,6 +20,8 @@ pub struct Models {
     pub delay: Duration,
     /// Why there is none.
     pub fault: Option<&'static str>,
+    /// For how many slots there is memory when it is loaded.
+    pub slots_max: Option<usize>,
     pub living: Arc<AtomicUsize>,
     pub made: AtomicUsize,
 }
@@ -35,9 +37,15 @@ impl Models {
 }
 
 impl ModelFactory for Models {
-    fn build(&self, planned: &Planned) -> Result<Box<dyn Model>, String> {
+    fn build(&self, planned: &Planned) -> Result<Box<dyn Model>, Outage> {
         if let Some(fault) = self.fault {
-            return Err(fault.into());
+            return Err(fault.to_owned().into());
+        }
+        if planned.slots > self.slots_max.unwrap_or(usize::MAX) {
+            return Err(Outage {
+                reason: format!("no memory for {} slots", planned.slots),
+                out_of_memory: true,
+            });
         }
         let shape = ModelShape {
             vocabulary: VOCABULARY,

@@ -1,0 +1,112 @@
+//! Whether the engines of a device hold more of it than they may, and how many slots that costs. Pure arithmetic, on readings that others take.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::pool::EngineDoors;
+use super::seats::{Seats, Weight};
+use crate::engine::model::SlotId;
+use crate::scoring::{NARRATIVE_BANK, SCORING_BANK};
+
+/// Tells how many bytes of a device (as in `cuda:0`) this process holds now; `None` if nobody can say.
+pub type Meter = Arc<dyn Fn(&str) -> Option<u64> + Send + Sync>;
+
+/// What an engine may hold of its device, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Allowance {
+    /// Weights, workspace and slots together: its share of the budget that it was planned with.
+    pub bytes: u64,
+    /// Of these, one slot for answers.
+    pub slot_bytes: u64,
+    /// Of these, the narrative's slots together.
+    pub narrative_bytes: u64,
+    /// Whether slots take memory only once they are used, as on a CPU, where pages that nobody wrote to are none. A reading then shows too
+    /// little, and what will be taken is added to it. That may be more than will be: measuring a small model's query tile has used a slot of each kind.
+    pub on_use: bool,
+}
+
+impl Allowance {
+    /// What an engine with so many slots will take beyond what is read, once all are used. What runs add to the workspace shows in later readings.
+    fn still_to_take(&self, slots: usize, touched: &BTreeSet<SlotId>) -> u64 {
+        if !self.on_use {
+            return 0;
+        }
+        let used = touched.iter().filter(|slot| slot.bank == SCORING_BANK).count();
+        let answers = slots.saturating_sub(used) as u64 * self.slot_bytes;
+        match touched.iter().any(|slot| slot.bank == NARRATIVE_BANK) {
+            true => answers,
+            false => answers + self.narrative_bytes,
+        }
+    }
+}
+
+/// Holds a reading of a device against what its engines may hold, and has those that hold too much give up slots.
+pub(super) fn weigh(seats: &mut Seats, doors: &HashMap<usize, EngineDoors>, device: &str, held: u64) {
+    let engines = seats.steady_on(device);
+    // Once an engine has gone, only what is there counts: what it left with the allocator is still resident, and together with what its successor
+    // will take, one engine after the other would be found too large. Measured: 578 MiB where a first model was loaded, 1,243 where one had gone.
+    let fresh = engines.iter().filter(|engine| !engine.is_heir);
+    let to_take = fresh.map(|engine| {
+        let gauge = doors.get(&engine.id).map(|doors| doors.gauge.read());
+        gauge.map_or(0, |gauge| engine.allowance.still_to_take(engine.slots, &gauge.touched))
+    });
+    let weight = Weight {
+        held,
+        to_take: to_take.sum(),
+        budget: engines.iter().map(|engine| engine.allowance.bytes).sum(),
+    };
+    let Some(excess) = weight.excess().filter(|_| !engines.is_empty()) else {
+        return;
+    };
+    let slot_bytes = engines.iter().map(|engine| engine.allowance.slot_bytes).min();
+    let slots: Vec<_> = engines.iter().map(|engine| engine.slots).collect();
+    let left = relieved(&slots, excess.div_ceil(slot_bytes.unwrap_or(0).max(1)));
+    for (engine, left) in engines.iter().zip(left) {
+        seats.relieve(engine.id, left, &weight);
+    }
+}
+
+/// What is left of `slots` when `fewer` are given up: always by the engine that has most, and none gives up its last.
+fn relieved(slots: &[usize], fewer: u64) -> Vec<usize> {
+    let mut left = slots.to_vec();
+    for _ in 0..fewer {
+        match left.iter_mut().max() {
+            Some(most) if *most > 1 => *most -= 1,
+            _ => break,
+        }
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_given_up_by_who_has_most_and_never_the_last() {
+        assert_eq!(relieved(&[16], 3), [13]);
+        assert_eq!(relieved(&[8, 5], 4), [5, 4]);
+        assert_eq!(relieved(&[2, 2], u64::MAX), [1, 1]);
+        assert_eq!(relieved(&[4], 0), [4]);
+        assert_eq!(relieved(&[], 4), [0_usize; 0]);
+    }
+
+    #[test]
+    fn slots_that_were_never_used_are_still_to_take_where_memory_is_taken_on_use() {
+        let lazy = Allowance {
+            bytes: 100,
+            slot_bytes: 10,
+            narrative_bytes: 25,
+            on_use: true,
+        };
+        let slot = |bank, index| SlotId { bank, index };
+        let touched = |slots: &[SlotId]| slots.iter().copied().collect::<BTreeSet<_>>();
+        assert_eq!(lazy.still_to_take(4, &touched(&[])), 65);
+        let some = touched(&[slot(SCORING_BANK, 0), slot(SCORING_BANK, 3)]);
+        assert_eq!(lazy.still_to_take(4, &some), 45);
+        let all = touched(&[slot(SCORING_BANK, 0), slot(NARRATIVE_BANK, 0)]);
+        assert_eq!(lazy.still_to_take(1, &all), 0);
+        let eager = Allowance { on_use: false, ..lazy };
+        assert_eq!(eager.still_to_take(4, &touched(&[])), 0);
+    }
+}
