@@ -6,7 +6,7 @@ use super::job::Distribution;
 
 /// The allowed token with the highest logit; of equals the lowest. `None` if a logit of an allowed token is not a finite number, or none is
 /// allowed. What stands at the others doesn't matter.
-pub(super) fn greedy(logits: &[f32], allowed: &TokenSet) -> Option<TokenId> {
+pub fn greedy(logits: &[f32], allowed: &TokenSet) -> Option<TokenId> {
     let mut best: Option<(TokenId, f32)> = None;
     for token in allowed.iter() {
         let logit = finite(logits, token)?;

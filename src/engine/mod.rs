@@ -3,7 +3,7 @@
 //! Five nouns: a [`job`] waits, a sequence is a job in its slot, slots are the [`model`]'s memory, the scheduler's plan says what one step
 //! runs, and the step runs it: one prefill chunk of one sequence, then one token for all that are decoding.
 
-mod choice;
+pub mod choice;
 pub mod constraint;
 mod invariants;
 pub mod job;
