@@ -78,6 +78,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("minijinja", &["scoring"]),
     ("nvml_wrapper", &["hardware"]),
     ("ort", &["engine/onnx"]),
+    ("rayon", &["engine"]),
     ("sled", &["store"]),
     ("sysinfo", &["hardware"]),
     ("tempfile", &["cli", "runtime"]),

@@ -151,7 +151,13 @@ fn outputs(
     interview: &Interview,
 ) -> Vec<(usize, AnswerReading, usize, Output)> {
     let rubric = Rubric::parse(DEFAULT).unwrap();
-    let mut engine = Engine::new(Box::new(model), Options { chunk_tokens: 256 });
+    let mut engine = Engine::new(
+        Box::new(model),
+        Options {
+            chunk_tokens: 256,
+            gap: 2,
+        },
+    );
     let mut readings = Vec::new();
     for index in 0..interview.answers().len() {
         let made = scorer.answer(interview, index, &rubric).unwrap();

@@ -27,6 +27,9 @@ use crate::socket::view::ModelView;
 
 /// The longest prefill chunk in tokens: what a decoding row may have to wait for. A multiple of every query tile.
 pub const CHUNK_TOKENS: usize = 256;
+/// Idle rows that cost a processor as much as a run of their own, measured with int4 weights: there every row costs what it computes. On a card
+/// a run costs the reading of the weights, and idle rows next to nothing.
+const CPU_GAP: usize = 2;
 const NARRATIVE_SLOTS: u32 = 1;
 /// Bytes of weights up to which measuring the query tile takes seconds.
 const PROBED_WEIGHTS_MAX: u64 = 512 << 20;
@@ -122,6 +125,10 @@ pub fn bring_up(settings: &Settings, ours: &dyn Fn(&Device) -> u64) -> Result<Lo
             factory,
             options: Options {
                 chunk_tokens: CHUNK_TOKENS,
+                gap: match plan.device {
+                    DeviceKind::Cpu => CPU_GAP,
+                    DeviceKind::Cuda => usize::MAX,
+                },
             },
             making: Arc::new(making),
         }),

@@ -4,21 +4,71 @@ use super::TokenId;
 use super::constraint::TokenSet;
 use super::job::Distribution;
 
+/// Tokens that are compared at a time.
+const BLOCK: usize = 256;
+const INFINITE: u32 = f32::INFINITY.to_bits();
+
+/// For each byte of a set, which of its 8 tokens are in it: all ones, or zero.
+static LANES: [[u32; 8]; 256] = lanes();
+
 /// The allowed token with the highest logit; of equals the lowest. `None` if a logit of an allowed token is not a finite number, or none is
 /// allowed. What stands at the others doesn't matter.
 pub fn greedy(logits: &[f32], allowed: &TokenSet) -> Option<TokenId> {
-    let mut best: Option<(TokenId, f32)> = None;
-    for token in allowed.iter() {
-        let logit = finite(logits, token)?;
-        if best.is_none_or(|(_, highest)| logit > highest) {
-            best = Some((token, logit));
+    let mut padded = [f32::NAN; BLOCK];
+    let (mut best, mut place) = (f32::NEG_INFINITY, 0);
+    for (index, words) in allowed.words().chunks(BLOCK / 32).enumerate() {
+        let at = index * BLOCK;
+        let block = logits.get(at..at + BLOCK);
+        let block = block.unwrap_or_else(|| {
+            let rest = logits.get(at..).unwrap_or_default();
+            padded[..rest.len()].copy_from_slice(rest);
+            &padded
+        });
+        let highest = highest(block, words)?;
+        if highest > best {
+            (best, place) = (highest, at);
         }
     }
-    best.map(|(token, _)| token)
+    let of_block = logits.get(place..)?.iter().zip(place as TokenId..).take(BLOCK);
+    let mut allowed = of_block.filter(|(_, token)| allowed.contains(*token));
+    allowed.find(|(logit, _)| **logit == best).map(|(_, token)| token)
+}
+
+/// The highest logit of a block's allowed tokens, −∞ if there are none; `None` if one is not a finite number. Without a branch for each token:
+/// of a large vocabulary most are allowed.
+fn highest(block: &[f32], words: &[u32]) -> Option<f32> {
+    let (mut highest, mut infinite) = ([f32::NEG_INFINITY; 8], [0; 8]);
+    let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+    for (logits, byte) in block.as_chunks::<8>().0.iter().zip(bytes) {
+        let among = &LANES[usize::from(byte)];
+        for lane in 0..8 {
+            let bits = logits[lane].to_bits();
+            infinite[lane] |= u32::from(bits & INFINITE == INFINITE) & among[lane];
+            let logit = f32::from_bits((bits & among[lane]) | (f32::NEG_INFINITY.to_bits() & !among[lane]));
+            highest[lane] = if logit > highest[lane] { logit } else { highest[lane] };
+        }
+    }
+    (infinite == [0; 8]).then(|| highest.into_iter().fold(f32::NEG_INFINITY, f32::max))
+}
+
+const fn lanes() -> [[u32; 8]; 256] {
+    let mut lanes = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut lane = 0;
+        while lane < 8 {
+            if byte >> lane & 1 == 1 {
+                lanes[byte][lane] = u32::MAX;
+            }
+            lane += 1;
+        }
+        byte += 1;
+    }
+    lanes
 }
 
 /// The softmax over the allowed tokens, in ascending order of their ids. `None` as in [`greedy`].
-pub(super) fn distribution(logits: &[f32], allowed: &TokenSet) -> Option<Distribution> {
+pub fn distribution(logits: &[f32], allowed: &TokenSet) -> Option<Distribution> {
     let highest = f64::from(*logits.get(greedy(logits, allowed)? as usize)?);
     // Relative to the highest, so that nothing overflows and the sum is at least 1.
     let weigh = |token| Some((token, (f64::from(finite(logits, token)?) - highest).exp()));
@@ -62,6 +112,27 @@ mod tests {
         }
         assert_eq!(greedy(&[1.0], &set(&[])), None);
         assert_eq!(greedy(&[1.0], &set(&[0, 1])), None, "a token without a logit");
+    }
+
+    #[test]
+    fn every_place_of_every_length_is_looked_at() {
+        for vocabulary in [1, 7, 8, 31, 32, 33, 255, 256, 257, 700] {
+            for winner in 0..vocabulary {
+                let mut logits: Vec<_> = (0..vocabulary).map(|token| -1.0 - (token % 5) as f32).collect();
+                let mut all = TokenSet::new(vocabulary);
+                (0..vocabulary as TokenId).for_each(|token| all.insert(token));
+                logits[winner] = -0.5;
+                let winner = winner as TokenId;
+                assert_eq!(greedy(&logits, &all), Some(winner));
+                logits[winner as usize] = f32::NAN;
+                assert_eq!(greedy(&logits, &all), None);
+                all.remove(winner);
+                let second = (0..vocabulary).find(|token| token % 5 == 0 && *token != winner as usize);
+                if vocabulary > 10 {
+                    assert_eq!(greedy(&logits, &all), second.map(|token| token as TokenId));
+                }
+            }
+        }
     }
 
     #[test]

@@ -10,22 +10,26 @@ pub struct TokenSet {
 }
 
 /// What comes next in a sequence's output.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next<'a> {
     /// These follow whatever the model thinks; at least one. The engine feeds them and does not report them back by `chosen`.
     Forced(&'a [TokenId]),
-    /// The most likely of these.
-    Choose(&'a TokenSet),
-    /// As `Choose`, and the probabilities of all of these are part of the output.
-    Weigh(&'a TokenSet),
+    /// The most likely of the tokens that are `allowed`.
+    Choose,
+    /// As `Choose`, and the probabilities of all that are allowed are part of the output.
+    Weigh,
     /// The output is complete.
     End,
 }
 
-/// The grammar of one output, with its budget of tokens. It is asked `next`, then told what was `chosen` of a `Choose` or `Weigh`, in turns.
-/// Neither needs the model's logits, so the next mask can be computed while the model runs.
+/// The grammar of one output, with its budget of tokens. It is asked `next` until that is a choice, then for what is `allowed`, then told what
+/// was `chosen`, in turns.
 pub trait Constraint: Send {
+    /// Must be known before the model goes on: what is forced runs as a chunk, what was chosen as a decode step. So it should take little time.
     fn next(&mut self) -> Result<Next<'_>, ConstraintError>;
+
+    /// The tokens of the choice that `next` announced. It may take its time: the engine asks while the model computes the logits.
+    fn allowed(&mut self) -> Result<&TokenSet, ConstraintError>;
 
     fn chosen(&mut self, token: TokenId) -> Result<(), ConstraintError>;
 }

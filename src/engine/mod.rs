@@ -1,7 +1,7 @@
 //! Tokens in, tokens out: many sequences on one copy of the weights. Knows nothing of interviews.
 //!
-//! Five nouns: a [`job`] waits, a sequence is a job in its slot, slots are the [`model`]'s memory, the scheduler's plan says what one step
-//! runs, and the step runs it: one prefill chunk of one sequence, then one token for all that are decoding.
+//! Five nouns: a [`job`] waits, a sequence is a job in its slot, slots are the [`model`]'s memory, the scheduler says what one step
+//! runs, and the step runs it: chunks of those that have many tokens to feed, then one token for all that are decoding.
 
 pub mod choice;
 pub mod constraint;

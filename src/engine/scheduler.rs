@@ -1,17 +1,26 @@
-//! What a step runs, as a value: at most one prefill chunk, and one joint decode for each bank that has rows to decode.
+//! What a step runs, as values: one chunk after the other while the step's budgets last, then joint decodes of all rows that are ready.
 
 use std::ops::Range;
 
 use super::sequence::Sequence;
 use super::slots::{Reuse, Slots};
 
-/// The runs of one step, planned from the state before it. Sequences are named by their place in admission order.
+/// What may still go through the model as chunks before the rows that decode have their turn, in tokens. What is forced between choices has a
+/// budget of its own: it is short, and rows stand idle until it is through. No sequence has two of its stretches fed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Budget {
+    openings: usize,
+    forced: usize,
+    /// Sequences before this one have had their turn with what is forced.
+    forced_from: usize,
+}
+
+/// The joint decodes of a step.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct StepPlan {
-    pub chunk: Option<Chunk>,
-    /// Sequences that decode, by slot.
+pub(super) struct Decodes {
+    /// Sequences that decode, by slot. All sequences are named by their place in admission order.
     pub rows: Vec<usize>,
-    pub decodes: Vec<Decode>,
+    pub runs: Vec<Decode>,
 }
 
 /// A run of one sequence's next tokens.
@@ -31,7 +40,7 @@ pub(super) struct Decode {
     pub bank: usize,
     /// Slots, from the lowest with a row to the highest.
     pub slots: Range<usize>,
-    /// Which part of the plan's rows.
+    /// Which part of the rows.
     pub rows: Range<usize>,
 }
 
@@ -56,6 +65,15 @@ impl Cutting {
     pub fn next(&self, remaining: usize) -> usize {
         chunk(remaining, self.chunk_tokens, self.tile)
     }
+
+    /// What a step may feed: of each kind, at least one chunk.
+    pub fn budget(&self) -> Budget {
+        Budget {
+            openings: self.chunk_tokens,
+            forced: self.chunk_tokens,
+            forced_from: 0,
+        }
+    }
 }
 
 /// Length of the next chunk of a stretch of which `remaining` tokens (at least 2) are left. No chunk has 1 token nor a last query tile with 1 row,
@@ -71,28 +89,46 @@ pub(super) fn chunk(remaining: usize, chunk_tokens: usize, tile: usize) -> usize
     }
 }
 
-/// Plans a step. What goes as a chunk and what decodes follows from each sequence alone: 1 pending token decodes, more are a chunk. Chunks go in
-/// admission order, so an opening is through before the next one begins, and can be reused by it.
-pub(super) fn plan(plan: &mut StepPlan, running: &[Sequence], slots: &Slots, cutting: Cutting) {
-    plan.rows.clear();
-    plan.decodes.clear();
-    let live = || {
-        let numbered = running.iter().enumerate();
-        numbered.filter(|(_, sequence)| !sequence.has_ended())
-    };
-    let next = live().find(|(_, sequence)| sequence.pending() > 1);
-    plan.chunk = next.map(|(index, sequence)| next_chunk(index, sequence, slots, cutting));
-    let ready = live().filter(|(_, sequence)| sequence.pending() == 1);
-    plan.rows.extend(ready.map(|(index, _)| index));
-    plan.rows.sort_unstable_by_key(|row| running[*row].slot);
-    for (place, row) in plan.rows.iter().enumerate() {
+/// The next chunk, and takes its tokens out of the budget. What goes as a chunk and what decodes follows from each sequence alone: 1 pending token
+/// decodes, more are a chunk. Chunks go in admission order, so an opening is through before the next one begins, and can be reused by it.
+pub(super) fn next_chunk(running: &[Sequence], slots: &Slots, cutting: Cutting, budget: &mut Budget) -> Option<Chunk> {
+    let pending = |(_, sequence): &(usize, &Sequence)| !sequence.has_ended() && sequence.pending() > 1;
+    let mut waiting = running.iter().enumerate().filter(pending);
+    waiting.find_map(|(index, sequence)| {
+        let left = match sequence.is_open() {
+            true if index < budget.forced_from => return None,
+            true => &mut budget.forced,
+            false => &mut budget.openings,
+        };
+        let chunk = chunk_of(index, sequence, slots, cutting);
+        let rest = left.checked_sub(chunk.tokens);
+        *left = rest.unwrap_or(0); // nobody passes the one that does not fit
+        if sequence.is_open() {
+            budget.forced_from = index + 1;
+        }
+        rest.map(|_| chunk)
+    })
+}
+
+/// Plans the decodes of all rows that wait for one token. Rows of a bank go together unless more than `gap` idle slots lie between two of them.
+pub(super) fn plan_decodes(decodes: &mut Decodes, running: &[Sequence], gap: usize) {
+    let Decodes { rows, runs } = decodes;
+    rows.clear();
+    runs.clear();
+    let ready = running
+        .iter()
+        .enumerate()
+        .filter(|(_, sequence)| !sequence.has_ended() && sequence.pending() == 1);
+    rows.extend(ready.map(|(index, _)| index));
+    rows.sort_unstable_by_key(|row| running[*row].slot);
+    for (place, row) in rows.iter().enumerate() {
         let slot = running[*row].slot;
-        match plan.decodes.last_mut() {
-            Some(decode) if decode.bank == slot.bank => {
-                decode.slots.end = slot.index + 1;
-                decode.rows.end = place + 1;
+        match runs.last_mut() {
+            Some(run) if run.bank == slot.bank && slot.index - run.slots.end <= gap => {
+                run.slots.end = slot.index + 1;
+                run.rows.end = place + 1;
             }
-            _ => plan.decodes.push(Decode {
+            _ => runs.push(Decode {
                 bank: slot.bank,
                 slots: slot.index..slot.index + 1,
                 rows: place..place + 1,
@@ -101,7 +137,7 @@ pub(super) fn plan(plan: &mut StepPlan, running: &[Sequence], slots: &Slots, cut
     }
 }
 
-fn next_chunk(index: usize, sequence: &Sequence, slots: &Slots, cutting: Cutting) -> Chunk {
+fn chunk_of(index: usize, sequence: &Sequence, slots: &Slots, cutting: Cutting) -> Chunk {
     let begin = (!sequence.begun).then(|| slots.reuse(sequence.slot, &sequence.tokens));
     let past = begin.map_or(sequence.fed, |reuse| reuse.tokens);
     Chunk {

@@ -25,21 +25,21 @@ pub(super) struct Sequence {
     pub output_max: usize,
     /// How it ended; the step that ended it takes it out.
     pub end: Option<Result<(), Failure>>,
-    constraint: Box<dyn Constraint>,
-    want: Want,
-    allowed: TokenSet,
+    /// Apart from the tokens, so that it can be asked what it allows while the model reads those.
+    pub grammar: Grammar,
     distributions: Vec<Distribution>,
     reused: usize,
     forced: usize,
 }
 
-/// What is to be made of the next logits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Want {
-    /// Not known: the grammar has to be asked.
-    Unasked,
-    Choice,
-    Distribution,
+/// A constraint, and the choice that it waits for.
+pub(super) struct Grammar {
+    constraint: Box<dyn Constraint>,
+    /// Whether the probabilities are wanted, too.
+    weighs: bool,
+    allowed: TokenSet,
+    /// Whether `allowed` holds for the next choice, or why it can't.
+    asked: Option<Result<(), ConstraintError>>,
 }
 
 impl Sequence {
@@ -62,9 +62,12 @@ impl Sequence {
             begun: false,
             output_max: job.output_max,
             end: None,
-            constraint: job.constraint,
-            want: Want::Unasked,
-            allowed: TokenSet::new(vocabulary),
+            grammar: Grammar {
+                constraint: job.constraint,
+                weighs: false,
+                allowed: TokenSet::new(vocabulary),
+                asked: None,
+            },
             distributions: Vec::new(),
             reused: 0,
             forced: 0,
@@ -109,31 +112,44 @@ impl Sequence {
         (self.begun, self.fed, self.reused) = (false, 0, 0);
     }
 
-    /// Whether the grammar has to be asked before the next run.
-    pub fn is_unasked(&self) -> bool {
-        self.want == Want::Unasked && !self.has_ended()
+    /// Chooses the next token by the logits behind the last one, and goes on to the next choice. Needs nothing of the other sequences.
+    pub fn advance(&mut self, logits: &[f32]) {
+        match self.choose(logits) {
+            Ok(()) => self.ask(),
+            Err(failure) => self.fail(failure),
+        }
     }
 
-    /// Takes in all that the grammar forces, up to its next choice or its end. Gives the number of tokens forced. Needs no logits and nothing of
-    /// the other sequences.
-    pub fn ask(&mut self) -> usize {
-        let forced = self.forced;
+    fn choose(&mut self, logits: &[f32]) -> Result<(), Failure> {
+        let Grammar { allowed, weighs, .. } = self.grammar.ask_allowed()?;
+        let token = choice::greedy(logits, allowed).ok_or(Failure::NotFinite)?;
+        if *weighs {
+            let distribution = choice::distribution(logits, allowed).ok_or(Failure::NotFinite)?;
+            self.distributions.push(distribution);
+        }
+        self.grammar.asked = None;
+        self.grammar.constraint.chosen(token)?;
+        self.tokens.push(token);
+        Ok(())
+    }
+
+    /// Takes in all that the grammar forces, up to its next choice or its end.
+    fn ask(&mut self) {
         if let Err(failure) = self.follow() {
             self.fail(failure);
         }
-        self.forced - forced
     }
 
     fn follow(&mut self) -> Result<(), Failure> {
         loop {
             let room = self.output_max - self.written();
-            let (want, set) = match self.constraint.next()? {
+            self.grammar.weighs = match self.grammar.constraint.next()? {
                 Next::End => {
                     self.end = Some(Ok(()));
                     return Ok(());
                 }
                 Next::Forced(tokens) => {
-                    check_forced(tokens, self.allowed.vocabulary())?;
+                    check_forced(tokens, self.grammar.allowed.vocabulary())?;
                     if tokens.len() > room {
                         return Err(Failure::Endless(self.output_max));
                     }
@@ -141,29 +157,14 @@ impl Sequence {
                     self.forced += tokens.len();
                     continue;
                 }
-                Next::Choose(set) => (Want::Choice, set),
-                Next::Weigh(set) => (Want::Distribution, set),
+                Next::Choose => false,
+                Next::Weigh => true,
             };
-            if room == 0 {
-                return Err(Failure::Endless(self.output_max));
-            }
-            copy_allowed(set, &mut self.allowed)?;
-            self.want = want;
-            return Ok(());
+            return match room {
+                0 => Err(Failure::Endless(self.output_max)),
+                _ => Ok(()),
+            };
         }
-    }
-
-    /// Chooses the next token by the logits behind the last one, and tells the grammar.
-    pub fn choose(&mut self, logits: &[f32]) -> Result<(), Failure> {
-        let token = choice::greedy(logits, &self.allowed).ok_or(Failure::NotFinite)?;
-        if self.want == Want::Distribution {
-            let distribution = choice::distribution(logits, &self.allowed).ok_or(Failure::NotFinite)?;
-            self.distributions.push(distribution);
-        }
-        self.constraint.chosen(token)?;
-        self.tokens.push(token);
-        self.want = Want::Unasked;
-        Ok(())
     }
 
     /// How it ended, if it has.
@@ -175,6 +176,20 @@ impl Sequence {
             reused: self.reused,
             forced: self.forced,
         }))
+    }
+}
+
+impl Grammar {
+    /// Asks what may be chosen next, if that was not done yet.
+    pub fn ask_allowed(&mut self) -> Result<&Self, ConstraintError> {
+        let Self {
+            constraint,
+            allowed,
+            asked,
+            ..
+        } = self;
+        let asked = asked.get_or_insert_with(|| constraint.allowed().and_then(|set| copy_allowed(set, allowed)));
+        asked.clone().map(|()| &*self)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The engine and its step: admit, plan, run a prefill chunk and the joint decodes, ask the grammars, settle what has ended.
+//! The engine and its step: admit, run chunks, then the joint decodes with the grammars beside them, choose, settle what has ended.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -6,16 +6,18 @@ use std::ops::Range;
 use super::invariants::{self, Snapshot};
 use super::job::{Failure, Job, JobEvent, JobId};
 use super::model::{DecodeRow, Model, ModelError, ModelShape, SlotId};
-use super::scheduler::{self, Chunk, Cutting, Decode, StepPlan};
-use super::sequence::Sequence;
+use super::scheduler::{self, Chunk, Cutting, Decode, Decodes};
+use super::sequence::{Grammar, Sequence};
 use super::slots::{Slot, Slots};
 
 /// How an engine works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Largest prefill chunk in tokens: the longest that decoding rows wait for. Rounded down to a multiple of the model's query tile, at least
-    /// one.
+    /// Largest chunk in tokens, and what a step feeds of openings before the rows that decode have their turn; the same again of what is forced
+    /// between choices. Rounded down to a multiple of the model's query tile, at least one.
     pub chunk_tokens: usize,
+    /// Most idle slots that a joint decode carries along between two rows before it is split: what a run costs, counted in rows.
+    pub gap: usize,
 }
 
 /// Many sequences on one model. A sequence goes through the same arithmetic alone and in company: what runs as a chunk and what as a decode step
@@ -30,7 +32,8 @@ pub struct Engine {
     running: Vec<Sequence>,
     /// Failed before they had a slot.
     refused: Vec<(JobId, Failure)>,
-    plan: StepPlan,
+    gap: usize,
+    decodes: Decodes,
     rows: Vec<DecodeRow>,
 }
 
@@ -90,7 +93,8 @@ impl Engine {
             waiting: VecDeque::new(),
             running: Vec::new(),
             refused: Vec::new(),
-            plan: StepPlan::default(),
+            gap: options.gap,
+            decodes: Decodes::default(),
             rows: Vec::new(),
             model,
         }
@@ -121,7 +125,8 @@ impl Engine {
         before != self.waiting.len() + self.refused.len()
     }
 
-    /// One turn: at most one prefill chunk, then one token for every row that decodes. Adds what happened to `events`.
+    /// One turn: a chunk for those that have more than one token to feed, as far as the budgets go, then one token for every row that is ready
+    /// to decode. Adds what happened to `events`.
     pub fn step(&mut self, events: &mut Vec<JobEvent>) -> StepReport {
         let mut report = StepReport::default();
         let mut banks = 0..self.model.shape().banks.len();
@@ -129,17 +134,16 @@ impl Engine {
             report.resized = self.resize_if_unused(bank).map(|outcome| Resized { bank, outcome });
         }
         self.admit(&mut report, events);
-        let mut plan = std::mem::take(&mut self.plan);
-        scheduler::plan(&mut plan, &self.running, &self.slots, self.cutting);
-        if let Some(chunk) = plan.chunk {
+        let mut budget = self.cutting.budget();
+        while let Some(chunk) = scheduler::next_chunk(&self.running, &self.slots, self.cutting, &mut budget) {
             self.prefill(chunk, &mut report, events);
         }
-        for decode in &plan.decodes {
-            self.decode(decode, &plan.rows[decode.rows.clone()], &mut report);
+        let mut decodes = std::mem::take(&mut self.decodes);
+        scheduler::plan_decodes(&mut decodes, &self.running, self.gap);
+        for run in &decodes.runs {
+            self.decode(run, &decodes.rows[run.rows.clone()], &mut report);
         }
-        self.plan = plan;
-        let unasked = self.running.iter_mut().filter(|sequence| sequence.is_unasked());
-        report.output_tokens += unasked.map(Sequence::ask).sum::<usize>();
+        self.decodes = decodes;
         self.settle(events);
         report.work_left = !self.is_idle();
         if cfg!(debug_assertions) {
@@ -176,6 +180,11 @@ impl Engine {
         }
         self.slots.plan_resize(bank, slots);
         self.resize_if_unused(bank).unwrap_or(Ok(()))
+    }
+
+    /// Nothing that free slots still hold will be reused: for measuring what reuse is worth.
+    pub fn forget_prefixes(&mut self) {
+        (0..self.shape().banks.len()).for_each(|bank| self.slots.forget_free(bank));
     }
 
     /// Every slot, bank by bank. Replaces what `out` held.
@@ -244,29 +253,40 @@ impl Engine {
             return;
         }
         let vocabulary = self.model.shape().vocabulary;
-        let sequence = &mut self.running[chunk.sequence];
+        let Self {
+            model, running, slots, ..
+        } = self;
+        let sequence = &mut running[chunk.sequence];
         let (slot, in_opening, through) = (sequence.slot, !sequence.is_open(), chunk.past + chunk.tokens);
         let is_last = through == sequence.tokens.len();
-        let tokens = &sequence.tokens[chunk.past..through];
-        let run = self.model.prefill(slot, chunk.past, tokens, is_last);
+        let (tokens, grammar) = (&sequence.tokens[chunk.past..through], &mut sequence.grammar);
+        let run = beside(is_last.then_some(grammar), || {
+            model.prefill(slot, chunk.past, tokens, is_last)
+        });
         let expected = if is_last { vocabulary } else { 0 };
         let logits = match run.and_then(|logits| check_logits(logits, expected)) {
             Ok(logits) => logits,
             Err(error) => {
-                self.slots.forget(slot);
+                slots.forget(slot);
                 sequence.fail(error.into());
                 return;
             }
         };
         if in_opening {
-            self.slots.extend(slot, tokens);
+            slots.extend(slot, tokens);
             report.prompt_tokens += chunk.tokens;
         } else {
             report.forced_tokens += chunk.tokens;
         }
         sequence.fed = through;
-        if is_last && choose(sequence, logits, &mut self.slots, report) && in_opening {
-            events.push(JobEvent::Prefilled(sequence.id));
+        if is_last {
+            let written = sequence.written();
+            sequence.advance(logits);
+            distrust(sequence, slots);
+            report.output_tokens += sequence.written() - written;
+            if in_opening && sequence.written() > written {
+                events.push(JobEvent::Prefilled(sequence.id));
+            }
         }
     }
 
@@ -291,35 +311,41 @@ impl Engine {
     /// Runs the rows that are ready, and chooses for each.
     fn decode(&mut self, decode: &Decode, ready: &[usize], report: &mut StepReport) {
         self.lay_rows(decode, ready);
-        let wanted = self.rows.iter().filter(|row| row.wanted).count();
-        if wanted == 0 {
-            return;
-        }
         let vocabulary = self.model.shape().vocabulary;
-        let run = self.model.decode(decode.bank, decode.slots.start, &self.rows);
-        let logits = match run.and_then(|logits| check_logits(logits, wanted * vocabulary)) {
+        let Self {
+            model,
+            running,
+            slots,
+            rows,
+            ..
+        } = self;
+        let grammars = running.iter_mut().enumerate();
+        let grammars = grammars.filter(|(index, _)| ready.contains(index));
+        let run = beside(grammars.map(|(_, sequence)| &mut sequence.grammar), || {
+            model.decode(decode.bank, decode.slots.start, rows)
+        });
+        let logits = match run.and_then(|logits| check_logits(logits, ready.len() * vocabulary)) {
             Ok(logits) => logits,
-            Err(error) => {
-                self.lose(decode.bank, decode.slots.clone(), &error);
-                return;
-            }
+            Err(error) => return self.lose(decode.bank, decode.slots.clone(), &error),
         };
-        report.rows += wanted;
-        report.idle_rows += self.rows.len() - wanted;
-        let mut of_rows = logits.chunks_exact(vocabulary);
-        for index in ready {
-            let sequence = &mut self.running[*index];
-            if sequence.has_ended() {
-                continue;
+        report.rows += ready.len();
+        report.idle_rows += rows.len() - ready.len();
+        let written = |running: &[Sequence]| running.iter().map(Sequence::written).sum::<usize>();
+        let before = written(running);
+        rayon::in_place_scope(|scope| {
+            for (index, sequence) in running.iter_mut().enumerate() {
+                if let Some(row) = ready.iter().position(|ready| *ready == index) {
+                    let logits = &logits[row * vocabulary..][..vocabulary];
+                    sequence.fed += 1;
+                    scope.spawn(move |_| sequence.advance(logits));
+                }
             }
-            let logits = of_rows.next().expect("there are logits for every wanted row");
-            sequence.fed += 1;
-            choose(sequence, logits, &mut self.slots, report);
-        }
+        });
+        report.output_tokens += written(running) - before;
+        ready.iter().for_each(|index| distrust(&running[*index], slots));
     }
 
-    /// One row for each slot of the run. Idle ones write behind all that must be kept: a slot's prefix, a sequence's tokens so far. A row that the
-    /// step's chunk has ended meanwhile is idle, too.
+    /// One row for each slot of the run. Idle ones write behind all that must be kept: a slot's prefix, a sequence's tokens so far.
     fn lay_rows(&mut self, decode: &Decode, ready: &[usize]) {
         let Self {
             rows, running, slots, ..
@@ -341,8 +367,7 @@ impl Engine {
         for sequence in running.iter().filter(inside).filter(|sequence| !sequence.has_ended()) {
             rows[place(sequence.slot)].past = sequence.fed;
         }
-        let ready = ready.iter().map(|index| &running[*index]);
-        for sequence in ready.filter(|sequence| !sequence.has_ended()) {
+        for sequence in ready.iter().map(|index| &running[*index]) {
             rows[place(sequence.slot)] = DecodeRow {
                 token: sequence.tokens[sequence.fed],
                 past: sequence.fed,
@@ -387,22 +412,23 @@ impl Engine {
     }
 }
 
-/// Chooses a sequence's next token; tells whether that went well. Logits that are no numbers may come from key/values that are none, and those
-/// may have been copied: what the bank's free slots hold is forgotten, so that a retry meets none of it.
-fn choose(sequence: &mut Sequence, logits: &[f32], slots: &mut Slots, report: &mut StepReport) -> bool {
-    match sequence.choose(logits) {
-        Ok(()) => {
-            report.output_tokens += 1;
-            true
+/// Runs the model while the grammars are asked, on other threads, what may be chosen next.
+fn beside<'g, R>(grammars: impl IntoIterator<Item = &'g mut Grammar>, run: impl FnOnce() -> R) -> R {
+    rayon::in_place_scope(|scope| {
+        for grammar in grammars {
+            // What it may complain of is told when its choice is due.
+            scope.spawn(|_| drop(grammar.ask_allowed()));
         }
-        Err(failure) => {
-            if failure == Failure::NotFinite {
-                slots.forget(sequence.slot);
-                slots.forget_free(sequence.slot.bank);
-            }
-            sequence.fail(failure);
-            false
-        }
+        run()
+    })
+}
+
+/// Logits that are no numbers may come from key/values that are none, and those may have been copied: what the bank's free slots hold is forgotten,
+/// so that a retry meets none of it.
+fn distrust(sequence: &Sequence, slots: &mut Slots) {
+    if sequence.end == Some(Err(Failure::NotFinite)) {
+        slots.forget(sequence.slot);
+        slots.forget_free(sequence.slot.bank);
     }
 }
 

@@ -98,8 +98,9 @@ fn written(constraint: &mut dyn Constraint, room: usize, taste: &mut Taste) -> O
                 assert!(output.tokens.len() <= room);
                 continue;
             }
-            Next::Choose(set) => taste.choose(set),
-            Next::Weigh(set) => {
+            Next::Choose => taste.choose(constraint.allowed().unwrap()),
+            Next::Weigh => {
+                let set = constraint.allowed().unwrap();
                 let tokens: Vec<_> = set.iter().collect();
                 let share = 1.0 / tokens.len() as f64;
                 output
@@ -252,9 +253,10 @@ fn follow(constraint: &mut dyn Constraint, tokens: &[TokenId]) -> Result<Vec<boo
                 false => return Err(at),
             },
             Next::End => return if at == tokens.len() { Ok(weighed) } else { Err(at) },
-            step @ (Next::Choose(set) | Next::Weigh(set)) => {
+            step @ (Next::Choose | Next::Weigh) => {
+                weighed.push(step == Next::Weigh);
+                let set = constraint.allowed().unwrap();
                 let token = token.filter(|token| set.contains(*token)).ok_or(at)?;
-                weighed.push(matches!(step, Next::Weigh(_)));
                 at += 1;
                 constraint.chosen(token).unwrap();
             }
@@ -287,12 +289,12 @@ fn asking_twice_changes_nothing_and_strangers_are_refused() {
     let (scorer, rubric) = (scorer(), rubric());
     let interview = interview("ko", &[("intro", "저는 로그를 읽었습니다.")]);
     let mut answer = scorer.answer(&interview, 0, &rubric).unwrap();
-    assert!(answer.constraint.chosen(8).is_err());
+    assert!(answer.constraint.chosen(8).is_err() && answer.constraint.allowed().is_err());
     assert!(matches!(answer.constraint.next().unwrap(), Next::Forced(_)));
     let sets: Vec<_> = (0..2)
-        .map(|_| match answer.constraint.next().unwrap() {
-            Next::Choose(set) => set.clone(),
-            other => panic!("a quote is chosen: {other:?}"),
+        .map(|_| {
+            assert_eq!(answer.constraint.next().unwrap(), Next::Choose, "a quote is chosen");
+            answer.constraint.allowed().unwrap().clone()
         })
         .collect();
     assert_eq!(sets[0], sets[1]);
@@ -398,18 +400,16 @@ fn a_level_may_be_the_beginning_of_a_token_but_never_its_end() {
     for (ends_by, literal_left) in [("\",\"level\":", ""), ("\",\"le", "vel\":"), ("\",\"", "level\":")] {
         let mut answer = scorer.answer(&interview, 0, &rubric).unwrap();
         assert!(matches!(answer.constraint.next().unwrap(), Next::Forced(_)));
-        let Next::Choose(set) = answer.constraint.next().unwrap() else {
-            panic!("a quote is chosen")
-        };
+        assert_eq!(answer.constraint.next().unwrap(), Next::Choose, "a quote is chosen");
+        let set = answer.constraint.allowed().unwrap();
         assert!(set.contains(id(ends_by)) && !set.contains(id("\",\"level\":3")));
         answer.constraint.chosen(id(ends_by)).unwrap();
         if !literal_left.is_empty() {
             let left = scorer.encoder.plain(literal_left).unwrap();
             assert_eq!(answer.constraint.next().unwrap(), Next::Forced(&left));
         }
-        let Next::Weigh(set) = answer.constraint.next().unwrap() else {
-            panic!("a level is weighed")
-        };
+        assert_eq!(answer.constraint.next().unwrap(), Next::Weigh, "a level is weighed");
+        let set = answer.constraint.allowed().unwrap();
         let mut expected = ["1", "2", "3", "4", "5", "4}", "5},", "1},{\""].map(id);
         expected.sort_unstable();
         assert_eq!(set.iter().collect::<Vec<_>>(), expected);

@@ -113,14 +113,20 @@ impl Constraint for GrammarConstraint {
                 false => Err(defect("it goes on where its outline ends")),
             };
         }
-        if self.stage == Stage::Fed {
-            self.mask()?;
-            self.stage = Stage::Masked;
-        }
         Ok(match self.outline.is_level(self.position) {
-            true => Next::Weigh(&self.allowed),
-            false => Next::Choose(&self.allowed),
+            true => Next::Weigh,
+            false => Next::Choose,
         })
+    }
+
+    fn allowed(&mut self) -> Result<&TokenSet, ConstraintError> {
+        match self.stage {
+            Stage::Moved => return Err(defect("it was not asked what comes next")),
+            Stage::Fed => self.mask()?,
+            Stage::Masked => {}
+        }
+        self.stage = Stage::Masked;
+        Ok(&self.allowed)
     }
 
     fn chosen(&mut self, token: TokenId) -> Result<(), ConstraintError> {

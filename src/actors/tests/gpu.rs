@@ -30,7 +30,10 @@ impl World {
             id: 4,
             planned: planned("cpu", slots),
             factory: Arc::clone(&models) as Arc<dyn ModelFactory>,
-            options: Options { chunk_tokens: 256 },
+            options: Options {
+                chunk_tokens: 256,
+                gap: 2,
+            },
             gauge: Arc::clone(&gauge),
             counters: Arc::new(Counters::default()),
             epoch: Instant::now(),

@@ -169,7 +169,10 @@ pub fn setup(hash: &str, factory: Arc<dyn ModelFactory>) -> Arc<Setup> {
     Arc::new(Setup {
         scorer: scorer(),
         factory,
-        options: Options { chunk_tokens: 256 },
+        options: Options {
+            chunk_tokens: 256,
+            gap: 2,
+        },
         making: making(hash),
     })
 }

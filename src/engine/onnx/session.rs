@@ -39,8 +39,10 @@ fn build(environment: &Environment, graph: &Path, provider: Provider) -> ort::Re
         .with_log_level(LogLevel::Warning)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
-        // Threads that spin between runs would take the processor from the grammars, and from everybody when nothing is to be done.
-        .with_intra_op_spinning(false)?
+        // A run is hundreds of short pieces of work: threads that slept between those would cost some percent. Between runs they must not spin, or they
+        // took the processor from the grammars, and from everybody when nothing is to be done.
+        .with_intra_op_spinning(true)?
+        .with_config_entry("session.force_spinning_stop", "1")?
         .with_inter_op_spinning(false)?
         // It would remember a pattern for every length of a chunk that ever occurs.
         .with_memory_pattern(false)?;

@@ -13,7 +13,7 @@ use super::session::{INPUT_IDS, LOGITS, LOGITS_IDX, SEQLENS_K, SIDES, TOTAL_SEQU
 use super::{Geometry, Provider};
 
 /// Bindings kept, each with 4 views a layer. Which ranges of slots occur is up to the scheduler; few do.
-const BINDINGS_MAX: usize = 64;
+const BINDINGS_MAX: usize = 128;
 
 /// What one run is fed: `tokens` are `pasts.len()` rows of equal length for the slots `first..` of a bank.
 pub(super) struct Feed<'a> {

@@ -155,7 +155,7 @@ fn a_prompt_between_failed_rows_begins_again() {
     let long = |id: u64, prompt: usize| Spec::new(id, Random(id).tokens(prompt), choices(30));
     let (first, second, third) = (long(0, 10), long(1, 300), long(2, 10));
     let (model, calls) =
-        Recorded::new(simulated(&[3]).with_script(Script::default().with(When::Call(9), Fault::Failed)));
+        Recorded::new(simulated(&[3]).with_script(Script::default().with(When::Call(10), Fault::Failed)));
     let mut engine = engine(model);
     // The third is in its slot and decodes before the second comes to stand between.
     let blocker = long(5, 10);

@@ -38,6 +38,8 @@ enum Move {
 struct Grammar {
     moves: std::vec::IntoIter<Move>,
     now: Option<Move>,
+    /// Whether it was asked what the move allows.
+    asked: bool,
     forced: Vec<TokenId>,
     state: u32,
 }
@@ -55,14 +57,23 @@ impl Constraint for Grammar {
                 Ok(Next::Forced(&self.forced))
             }
             Some(choice) => match self.now.insert(choice) {
-                Move::Weigh(set) => Ok(Next::Weigh(set)),
-                Move::Choose(set) => Ok(Next::Choose(set)),
+                Move::Weigh(_) => Ok(Next::Weigh),
+                Move::Choose(_) => Ok(Next::Choose),
                 Move::Force(_) | Move::Break => unreachable!("neither is a choice"),
             },
         }
     }
 
+    fn allowed(&mut self) -> Result<&TokenSet, ConstraintError> {
+        assert!(!std::mem::replace(&mut self.asked, true), "it was asked before");
+        match &self.now {
+            Some(Move::Choose(set) | Move::Weigh(set)) => Ok(set),
+            _ => panic!("nothing is to be chosen"),
+        }
+    }
+
     fn chosen(&mut self, token: TokenId) -> Result<(), ConstraintError> {
+        assert!(std::mem::take(&mut self.asked), "it was not asked what is allowed");
         let (Some(Move::Choose(set)) | Some(Move::Weigh(set))) = self.now.take() else {
             panic!("nothing was to be chosen");
         };
@@ -99,6 +110,7 @@ impl Spec {
         Grammar {
             moves: self.moves.clone().into_iter(),
             now: None,
+            asked: false,
             forced: Vec::new(),
             state: self.id as u32,
         }
@@ -125,16 +137,17 @@ impl Spec {
         let mut output = Output::default();
         let mut fed = 0;
         loop {
-            let (allowed, weighed) = match grammar.next().unwrap() {
+            let weighed = match grammar.next().unwrap() {
                 Next::End => break,
                 Next::Forced(forced) => {
                     output.forced += forced.len();
                     tokens.extend_from_slice(forced);
                     continue;
                 }
-                Next::Choose(set) => (set.clone(), false),
-                Next::Weigh(set) => (set.clone(), true),
+                Next::Choose => false,
+                Next::Weigh => true,
             };
+            let allowed = grammar.allowed().unwrap().clone();
             while tokens.len() - fed > 1 {
                 let size = cutting.next(tokens.len() - fed);
                 model.prefill(slot, fed, &tokens[fed..fed + size], true).unwrap();
@@ -234,7 +247,11 @@ fn simulated(slots: &[usize]) -> Simulated {
 }
 
 fn engine(model: impl Model + 'static) -> Engine {
-    Engine::new(Box::new(model), Options { chunk_tokens: CHUNK })
+    let options = Options {
+        chunk_tokens: CHUNK,
+        gap: 2,
+    };
+    Engine::new(Box::new(model), options)
 }
 
 fn all_tokens() -> TokenSet {

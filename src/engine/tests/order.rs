@@ -83,22 +83,81 @@ fn a_new_jobs_chunks_and_the_decoding_of_others_take_turns() {
     engine.step(&mut events);
     calls.lock().unwrap().clear();
     engine.submit(spec(1, 4 * CHUNK, 4).job());
-    for _ in 0..4 {
+    for rows in [1, 1, 1, 2] {
         let report = engine.step(&mut events);
-        assert_eq!((report.prompt_tokens, report.rows), (CHUNK, 1));
+        assert_eq!((report.prompt_tokens, report.rows, report.idle_rows), (CHUNK, rows, 0));
     }
-    let both = engine.step(&mut events);
-    assert_eq!((both.prompt_tokens, both.rows, both.idle_rows), (0, 2, 0));
     let calls = calls.lock().unwrap();
     let is_prefill: Vec<_> = calls.iter().map(|call| matches!(call, Call::Prefill { .. })).collect();
-    assert_eq!(is_prefill, [true, false, true, false, true, false, true, false, false]);
+    assert_eq!(is_prefill, [true, false].repeat(4));
     assert_eq!(
-        calls[8],
-        Call::Decode {
-            first: 0,
-            wanted: vec![true, true]
-        }
+        calls[7],
+        decode(0, &[true, true]),
+        "its prompt is through: it decodes with the other"
     );
+}
+
+fn decode(first: usize, wanted: &[bool]) -> Call {
+    let wanted = wanted.to_vec();
+    Call::Decode { first, wanted }
+}
+
+#[test]
+fn what_is_forced_for_several_is_fed_before_they_decode_together() {
+    let (model, calls) = Recorded::new(simulated(&[4]));
+    let mut engine = engine(model);
+    let mut events = Vec::new();
+    for id in 0..4 {
+        let moves = [choices(1), vec![Move::Force(9)], choices(5)].concat();
+        engine.submit(Spec::new(id, Random(id).tokens(10), moves).job());
+    }
+    let report = engine.step(&mut events);
+    assert_eq!((report.prompt_tokens, report.forced_tokens, report.rows), (40, 40, 4));
+    let calls = calls.lock().unwrap();
+    assert_eq!(calls.len(), 9, "{calls:?}");
+    assert_eq!(calls[8], decode(0, &[true; 4]));
+}
+
+#[test]
+fn rows_that_decode_wait_for_no_more_than_a_chunk_of_each_kind() {
+    let mut engine = engine(simulated(&[9]));
+    let mut events = Vec::new();
+    for id in 0..9 {
+        let moves = [choices(2), vec![Move::Force(20)], choices(5)].concat();
+        engine.submit(Spec::new(id, Random(id).tokens(if id == 4 { 200 } else { 20 }), moves).job());
+    }
+    let mut fed = [0, 0];
+    while {
+        let report = engine.step(&mut events);
+        assert!(
+            report.prompt_tokens <= CHUNK && report.forced_tokens <= CHUNK,
+            "{report:?}"
+        );
+        assert!(report.rows > 0, "those that are ready have their turn in every step");
+        fed[0] += report.prompt_tokens;
+        fed[1] += report.forced_tokens;
+        report.work_left
+    } {}
+    assert_eq!((fed, ended(&events).len()), ([360, 9 * 21], 9));
+}
+
+#[test]
+fn a_decode_is_split_where_too_many_slots_between_its_rows_stand_idle() {
+    for (idle, runs) in [
+        (2, vec![decode(0, &[true, false, false, true])]),
+        (3, vec![decode(0, &[true]), decode(4, &[true])]),
+    ] {
+        let (model, calls) = Recorded::new(simulated(&[6]));
+        let mut engine = engine(model);
+        (0..idle + 2).for_each(|id| engine.submit(spec(id, 10, 20).job()));
+        let mut events = Vec::new();
+        while engine.step(&mut events).prompt_tokens > 0 {}
+        (1..=idle).for_each(|id| assert!(engine.cancel(JobId(id))));
+        calls.lock().unwrap().clear();
+        let report = engine.step(&mut events);
+        assert_eq!(report.rows, 2);
+        assert_eq!(*calls.lock().unwrap(), runs);
+    }
 }
 
 #[test]
@@ -251,7 +310,7 @@ fn a_snapshot_shows_every_slot() {
         .iter()
         .map(|view| (view.job.map(|id| id.0), view.tokens_done))
         .collect();
-    assert_eq!(done, [(Some(7), 3), (Some(8), 96), (None, 0), (None, 0)]);
+    assert_eq!(done, [(Some(7), 4), (Some(8), 96), (None, 0), (None, 0)]);
 }
 
 #[test]

@@ -40,6 +40,15 @@ fn seventeen_jobs_at_once_compute_what_they_share_once() {
 }
 
 #[test]
+fn what_is_forgotten_is_computed_again() {
+    let mut engine = engine(simulated(&[2]));
+    let specs = answers(2);
+    counted(&mut engine, &specs[..1]);
+    engine.forget_prefixes();
+    assert_eq!(counted(&mut engine, &specs[1..]), (SHARED + OWN, 0));
+}
+
+#[test]
 fn a_later_job_finds_what_an_ended_one_has_left() {
     let specs = answers(6);
     let mut engine = engine(simulated(&[2]));
