@@ -52,7 +52,7 @@ fn storing(criterion: &mut Criterion) {
         .unwrap()
         .store;
     let mut number = 0;
-    let next = || {
+    let mut next = || {
         number += 1;
         Accept {
             interview: interview(&format!("iv-{number}")),
@@ -64,7 +64,7 @@ fn storing(criterion: &mut Criterion) {
     };
     criterion.bench_function("store: accept, record 17, finish", |bencher| {
         bencher.iter_batched(
-            next,
+            &mut next,
             |accept| runtime.block_on(round(store.clone(), accept)),
             BatchSize::PerIteration,
         );

@@ -216,7 +216,10 @@ fn setup(scorer: Arc<Scorer>) -> Arc<Setup> {
     Arc::new(Setup {
         scorer,
         factory: Arc::new(NoModel),
-        options: Options { chunk_tokens: 256 },
+        options: Options {
+            chunk_tokens: 256,
+            gap: 4,
+        },
         making: Arc::new(making),
     })
 }

@@ -66,11 +66,12 @@ impl Noise {
 /// Goes to the next choice and makes it. False at the end.
 fn turn(constraint: &mut dyn Constraint, logits: &[f32]) -> bool {
     loop {
-        let token: TokenId = match constraint.next().unwrap() {
+        match constraint.next().unwrap() {
             Next::Forced(_) => continue,
-            Next::Choose(allowed) | Next::Weigh(allowed) => greedy(logits, allowed).unwrap(),
             Next::End => return false,
-        };
+            Next::Choose | Next::Weigh => {}
+        }
+        let token: TokenId = greedy(logits, constraint.allowed().unwrap()).unwrap();
         constraint.chosen(token).unwrap();
         return true;
     }

@@ -33,8 +33,12 @@ impl Constraint for Words {
     fn next(&mut self) -> Result<Next<'_>, ConstraintError> {
         Ok(match self.left {
             0 => Next::End,
-            _ => Next::Choose(&self.allowed),
+            _ => Next::Choose,
         })
+    }
+
+    fn allowed(&mut self) -> Result<&TokenSet, ConstraintError> {
+        Ok(&self.allowed)
     }
 
     fn chosen(&mut self, _: TokenId) -> Result<(), ConstraintError> {
@@ -63,7 +67,13 @@ impl Busy {
         };
         let model = Box::new(Simulated::new(shape, 7));
         let mut busy = Self {
-            engine: Engine::new(model, Options { chunk_tokens: 64 }),
+            engine: Engine::new(
+                model,
+                Options {
+                    chunk_tokens: 64,
+                    gap: 4,
+                },
+            ),
             events: Vec::new(),
             last: 0,
         };

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::common::World;
-use crate::process::{computed_ns, memory, mib};
+use crate::process::{computed, memory, mib};
 
 const SETTLING: Duration = Duration::from_secs(2);
 const WATCHED: Duration = Duration::from_secs(10);
@@ -12,10 +12,10 @@ pub fn measure() {
     let world = World::demo();
     let daemon = world.start_ready();
     std::thread::sleep(SETTLING);
-    let (begun, before) = (Instant::now(), computed_ns(daemon.pid()));
+    let (begun, before) = (Instant::now(), computed(daemon.pid()));
     std::thread::sleep(WATCHED);
-    let computed = computed_ns(daemon.pid()) - before;
-    let share = 100.0 * computed as f64 / begun.elapsed().as_nanos() as f64;
+    let computed = computed(daemon.pid()) - before;
+    let share = 100.0 * computed.as_secs_f64() / begun.elapsed().as_secs_f64();
     let memory = memory(daemon.pid());
     println!("  computing {share:.2} % of one core (below 1)");
     println!(
