@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::{Client, Daemon, World, demo_interview, eventually};
+use crate::common::{Client, Daemon, World, demo_interview};
 
 const SLOTS: usize = 17;
 const CALLS: usize = 1_000;
@@ -20,8 +20,13 @@ pub fn measure() {
         Err(_) => World::demo(),
     };
     let world = world.set(&format!("pool.slots_per_actor={SLOTS}"));
-    let daemon = world.start_ready();
+    let daemon = world.start();
     let mut client = daemon.connect();
+    patiently("the model is loaded", || {
+        let status = client.call("status", json!({})).unwrap();
+        assert_ne!(status["state"], "degraded", "{status}");
+        status["state"] == "ready"
+    });
     let mut work = Work {
         daemon: &daemon,
         submitted: 0,
@@ -38,6 +43,16 @@ pub fn measure() {
         std::thread::sleep(PAUSE);
     }
     report(times, rows);
+}
+
+/// A large model is checked for minutes before it takes work, and then reads 17 prompts.
+fn patiently(what: &str, mut is: impl FnMut() -> bool) {
+    const PATIENCE: Duration = Duration::from_secs(1_200);
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Keeps something waiting for every slot.
