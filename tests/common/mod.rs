@@ -112,7 +112,8 @@ impl World {
         world
     }
 
-    fn with_model(model: &Path) -> Self {
+    /// A model of that folder, which may be relative to the world's own.
+    pub fn with_model(model: &Path) -> Self {
         let sets = vec![
             format!("model.path={}", model.display()),
             "socket.path=d.sock".to_owned(),
