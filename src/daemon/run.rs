@@ -59,6 +59,8 @@ pub enum StartError {
 
 /// Requests look into the store, which waits for the disk now and then: so many may, before others wait with them.
 const SOCKET_THREADS: usize = 4;
+/// Threads for what takes milliseconds of computing, as prompts do, or blocks: more would take turns on the cores and each keep memory of its own.
+const BLOCKING_THREADS: usize = 8;
 /// How long the store's lock may be another's before that is an error.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long writes to the store and replies may take once everything else has stopped.
@@ -75,11 +77,18 @@ pub fn run(start: Start) -> Result<(), StartError> {
     let settings = Settings::new(start.loaded.config)?;
     let socket_threads = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SOCKET_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("socket")
         .enable_all()
         .build()
         .map_err(StartError::Threads)?;
-    let system = System::new();
+    let mut actors = tokio::runtime::Builder::new_current_thread();
+    let actors = actors
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .map_err(StartError::Threads)?;
+    let system = System::with_tokio_rt(|| actors);
     let ended = system.block_on(live(
         settings,
         start.source,

@@ -28,6 +28,8 @@ pub struct Engine {
     slots: Slots,
     /// In submission order.
     waiting: VecDeque<Job>,
+    /// How many of those wait for each bank.
+    waiting_for: Vec<usize>,
     /// In admission order.
     running: Vec<Sequence>,
     /// Failed before they had a slot.
@@ -91,6 +93,7 @@ impl Engine {
             cutting: Cutting::new(options.chunk_tokens, shape.query_tile),
             slots: Slots::new(&shape.banks),
             waiting: VecDeque::new(),
+            waiting_for: vec![0; shape.banks.len()],
             running: Vec::new(),
             refused: Vec::new(),
             gap: options.gap,
@@ -107,7 +110,10 @@ impl Engine {
     /// Takes a job in; it waits in submission order until its bank has a free slot. One that can't be run ends in the next step.
     pub fn submit(&mut self, job: Job) {
         match check_job(&job, self.model.shape()) {
-            Ok(()) => self.waiting.push_back(job),
+            Ok(()) => {
+                self.waiting_for[job.bank] += 1;
+                self.waiting.push_back(job);
+            }
             Err(failure) => self.refused.push((job.id, failure)),
         }
     }
@@ -119,10 +125,13 @@ impl Engine {
             self.slots.release(sequence.slot);
             return true;
         }
-        let before = self.waiting.len() + self.refused.len();
-        self.waiting.retain(|job| job.id != id);
+        if let Some(place) = self.waiting.iter().position(|job| job.id == id) {
+            self.take_waiting(place);
+            return true;
+        }
+        let before = self.refused.len();
         self.refused.retain(|(refused, _)| *refused != id);
-        before != self.waiting.len() + self.refused.len()
+        before != self.refused.len()
     }
 
     /// One turn: a chunk for those that have more than one token to feed, as far as the budgets go, then one token for every row that is ready
@@ -220,7 +229,10 @@ impl Engine {
         events.extend(refused.map(|(id, failure)| JobEvent::Ended(id, Err(failure))));
         let vocabulary = self.model.shape().vocabulary;
         let mut next = 0;
-        while let Some(&Job { id, bank, alone, .. }) = self.waiting.get(next) {
+        // However many wait: without a slot for any of them there is nothing to look for.
+        while self.takes_any()
+            && let Some(&Job { id, bank, alone, .. }) = self.waiting.get(next)
+        {
             let no_company = alone || self.running.iter().any(|sequence| sequence.alone);
             if no_company && !self.running.is_empty() {
                 break;
@@ -232,7 +244,7 @@ impl Engine {
                 next += 1;
                 continue;
             }
-            let Some(job) = self.waiting.remove(next) else { break };
+            let Some(job) = self.take_waiting(next) else { break };
             if self.slots.is_barren(bank) {
                 let reason = ModelError::Failed(format!("bank {bank} has no slots"));
                 events.push(JobEvent::Ended(id, Err(reason.into())));
@@ -244,6 +256,18 @@ impl Engine {
             self.running.push(sequence);
             events.push(JobEvent::Admitted(id));
         }
+    }
+
+    /// Whether a bank that is waited for has a free slot, or will never have one.
+    fn takes_any(&self) -> bool {
+        let takes = |bank: usize| self.slots.free(bank) > 0 || self.slots.is_barren(bank);
+        (0..).zip(&self.waiting_for).any(|(bank, waiting)| *waiting > 0 && takes(bank))
+    }
+
+    fn take_waiting(&mut self, place: usize) -> Option<Job> {
+        let job = self.waiting.remove(place)?;
+        self.waiting_for[job.bank] -= 1;
+        Some(job)
     }
 
     /// Runs a chunk of one sequence, and chooses if it was its last.
