@@ -12,8 +12,9 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient, System};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use interviewd::actors::engine_thread::{Gauge, ModelFactory, Planned};
 use interviewd::actors::gpu::{Forget, Pool, Retire, SetSlots};
+use interviewd::actors::memory::Allowance;
 use interviewd::actors::message::{
-    AnswerScored, AnswerScorer, Assign, Case, Ended, EngineUp, Life, Making, Moments, NarrativeWritten, Written,
+    AnswerScored, AnswerScorer, Assign, Case, Ended, EngineUp, Life, Making, Moments, NarrativeWritten, Outage, Written,
 };
 use interviewd::actors::pool::{Adopt, BackOff, EngineDoors, GpuPool, Outlets, Setup};
 use interviewd::domain::interview::Interview;
@@ -76,8 +77,8 @@ deaf!(Retire, (), ());
 struct NoModel;
 
 impl ModelFactory for NoModel {
-    fn build(&self, _: &Planned) -> Result<Box<dyn Model>, String> {
-        Err("there is none".to_owned())
+    fn build(&self, _: &Planned) -> Result<Box<dyn Model>, Outage> {
+        Err("there is none".to_owned().into())
     }
 }
 
@@ -189,7 +190,7 @@ async fn answers(count: u64, waiting: u64, scorer: Arc<Scorer>) -> Duration {
     context.run(demand);
     let begun = Instant::now();
     if let Some(up) = started.take() {
-        up.do_send(EngineUp { actor: 1 });
+        up.do_send(EngineUp { actor: 1, held: None });
     }
     let _ = ended.await; // the end of the channel is the answer
     let spent = begun.elapsed();
@@ -203,6 +204,7 @@ fn planned() -> Planned {
         device_index: 0,
         memory_bytes: 0,
         slots: SLOTS,
+        allowance: Allowance::default(),
     }
 }
 
@@ -221,6 +223,7 @@ fn setup(scorer: Arc<Scorer>) -> Arc<Setup> {
             gap: 4,
         },
         making: Arc::new(making),
+        meter: Arc::new(|_| None),
     })
 }
 

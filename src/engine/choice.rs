@@ -21,6 +21,7 @@ pub fn greedy(logits: &[f32], allowed: &TokenSet) -> Option<TokenId> {
         let block = logits.get(at..at + BLOCK);
         let block = block.unwrap_or_else(|| {
             let rest = logits.get(at..).unwrap_or_default();
+            padded.fill(f32::NAN);
             padded[..rest.len()].copy_from_slice(rest);
             &padded
         });
@@ -112,6 +113,10 @@ mod tests {
         }
         assert_eq!(greedy(&[1.0], &set(&[])), None);
         assert_eq!(greedy(&[1.0], &set(&[0, 1])), None, "a token without a logit");
+        let mut far = TokenSet::new(3 * BLOCK);
+        far.insert(0);
+        far.insert(2 * BLOCK as TokenId);
+        assert_eq!(greedy(&[1.0; BLOCK + 9], &far), None, "nor in a block that has none");
     }
 
     #[test]

@@ -261,7 +261,9 @@ impl Engine {
     /// Whether a bank that is waited for has a free slot, or will never have one.
     fn takes_any(&self) -> bool {
         let takes = |bank: usize| self.slots.free(bank) > 0 || self.slots.is_barren(bank);
-        (0..).zip(&self.waiting_for).any(|(bank, waiting)| *waiting > 0 && takes(bank))
+        (0..)
+            .zip(&self.waiting_for)
+            .any(|(bank, waiting)| *waiting > 0 && takes(bank))
     }
 
     fn take_waiting(&mut self, place: usize) -> Option<Job> {
