@@ -39,7 +39,11 @@ impl Subject {
         let loaded = bring_up(&settings, &|_| 0).map_err(BenchError::Load)?;
         let manifest = manifest(&settings)?;
         let engines = planned(&loaded.plan);
-        let model = loaded.setup.factory.build(&engines[0]).map_err(|outage| BenchError::Load(outage.reason))?;
+        let model = loaded
+            .setup
+            .factory
+            .build(&engines[0])
+            .map_err(|outage| BenchError::Load(outage.reason))?;
         let load_s = begun.elapsed().as_secs_f64();
         let rig = Rig::new(
             model,
