@@ -168,7 +168,7 @@ fn notes(results: &Results) -> Vec<String> {
     let mut notes = vec![format!(
         "faster: by wall time. written: tokens. tok/s: of the written. rows: of a joint decode, on average. model: time inside it; masks run beside \
          it. memory: {memory}. same: answers with the same tokens as the row that computes alike. Prompts and grammars ({:.2} s) are made before; \
-         with them in both, the product's last row would be {:.2}× faster than its first.",
+         `faster` of the product's last row would be {:.2}× with them in both.",
         results.prompts_s, results.speedup_with_prompts
     )];
     notes.extend(
@@ -176,7 +176,9 @@ fn notes(results: &Results) -> Vec<String> {
             .into_iter()
             .filter_map(|rows| unequal(rows)),
     );
-    notes.extend(above_budget(results));
+    let above: Vec<_> = results.above_budget().collect();
+    let budget = results.plan.actors[0].budget_bytes;
+    notes.extend(above_budget(&above, budget, results.machine.card.is_some()));
     if results.runs > 1 {
         notes.push(format!("Medians of {} runs.", thousands(results.runs as u64)));
     }
@@ -207,20 +209,79 @@ fn unequal(rows: &[Row]) -> Option<String> {
 }
 
 /// A sentence where rows took more memory than the plan may use.
-fn above_budget(results: &Results) -> Option<String> {
-    let compared = match results.machine.card {
-        Some(_) => "what was in use on the card, less what was before the model was loaded",
-        None => "the peak of the whole process, with what is no part of the plan",
+fn above_budget(above: &[&Row], budget: u64, on_card: bool) -> Option<String> {
+    let compared = match on_card {
+        true => "what was in use on the card, less what was before the model was loaded",
+        false => "the peak of the whole process, with what is no part of the plan",
     };
-    let above = results.above_budget();
-    let named: Vec<_> = above
-        .map(|row| format!("\"{}\" ({})", row.name, bytes(row.peak_bytes())))
-        .collect();
-    let budget = bytes(results.plan.actors[0].budget_bytes);
-    (!named.is_empty()).then(|| {
-        format!(
-            "Above the {budget} that the plan may use, comparing {compared}: {}.",
-            named.join(", ")
-        )
-    })
+    let named = above
+        .iter()
+        .map(|row| format!("\"{}\" ({})", row.name, bytes(row.peak_bytes())));
+    let named = named.collect::<Vec<_>>().join(", ");
+    let budget = bytes(budget);
+    (!above.is_empty()).then(|| format!("Above the {budget} that the plan may use, comparing {compared}: {named}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::results::Figures;
+
+    fn of(name: &str, written_tokens: f64, tokens_per_s: f64) -> Row {
+        Row {
+            name: name.to_owned(),
+            slots: 1,
+            kv_bytes: 1_023 << 20,
+            median: Figures {
+                wall_s: 1_234.2,
+                speedup: 12.3,
+                written_tokens,
+                tokens_per_s,
+                step_s: 0.0124,
+                rows_per_decode: 16.9,
+                model_share: 0.9999,
+                forced_share: 0.5,
+                memory_peak_bytes: (3u64 << 30) as f64,
+                card_bytes: None,
+            },
+            same: Some(Same {
+                with: String::new(),
+                equal: 17,
+                of: 17,
+                first_difference: None,
+            }),
+            samples: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn cells_of_large_figures_stay_apart_and_in_100_columns() {
+        let line = row(&of("at once, none forced", 3_400.0, 12_345.0), false);
+        let cells = line.split_whitespace().skip(4).collect::<Vec<_>>().join(" ");
+        let expected = "1234 s 12.30× 3400 12345 12.40 16.9 100% 50.0% 3.0 GiB 1.0 GiB 17/17";
+        assert_eq!(cells, expected);
+        assert_eq!(line.chars().count(), 100);
+    }
+
+    #[test]
+    fn rows_that_wrote_other_lengths_are_named_with_their_gain_by_rate() {
+        let rows = [of("a", 100.0, 10.0), of("b", 100.0, 20.0), of("c", 90.0, 30.0)];
+        assert_eq!(unequal(&rows[..2]), None);
+        let sentence = unequal(&rows).unwrap();
+        assert!(
+            sentence.contains("\"a\" wrote 100 tokens, \"c\" 90 (by tok/s 3.00×);"),
+            "{sentence}"
+        );
+    }
+
+    #[test]
+    fn rows_above_the_budget_are_named_with_what_is_compared() {
+        assert_eq!(above_budget(&[], 1 << 30, true), None);
+        let sentence = above_budget(&[&of("a", 1.0, 1.0)], 1 << 30, false).unwrap();
+        assert!(
+            sentence.contains("Above the 1.0 GiB") && sentence.contains("whole process"),
+            "{sentence}"
+        );
+        assert!(sentence.ends_with("\"a\" (3.0 GiB)."), "{sentence}");
+    }
 }
