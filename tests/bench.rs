@@ -41,6 +41,11 @@ fn two_answers_of_the_demo_model_make_two_tables_a_file_and_a_picture() {
     ] {
         assert!(shown.contains(words), "{words} is not in: {shown}");
     }
+    let rows = shown
+        .lines()
+        .filter(|line| line.trim_start().starts_with("wall") || line.contains("%"));
+    assert_eq!(rows.clone().count(), 2 + 3 + 4 + 1, "{shown}");
+    assert!(rows.clone().all(|line| line.chars().count() <= 100), "{shown}");
 
     let results: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
     assert_eq!((&results["answers"], &results["threads"]), (&2.into(), &1.into()));

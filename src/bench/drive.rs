@@ -37,7 +37,7 @@ pub enum How {
 pub struct Measured {
     /// From the first submit to the last end; of arriving works: from the last arrival on.
     pub wall: Duration,
-    /// Of each work, from its submit to its end.
+    /// Of each work, from its submit or arrival to its end.
     pub took: Vec<Duration>,
     pub outputs: Vec<Output>,
     pub prompt_tokens: u64,
@@ -126,7 +126,7 @@ impl Rig {
                         self.engine.forget_prefixes();
                     }
                     let begun = (self.clock)();
-                    run.submit(&mut self.engine, index, work);
+                    run.submit(&mut self.engine, index, work, run.now);
                     self.exhaust(&mut run)?;
                     wall += (self.clock)() - begun;
                 }
@@ -134,7 +134,7 @@ impl Rig {
             How::AtOnce => {
                 let begun = (self.clock)();
                 for (index, work) in works.into_iter().enumerate() {
-                    run.submit(&mut self.engine, index, work);
+                    run.submit(&mut self.engine, index, work, Duration::ZERO);
                 }
                 self.exhaust(&mut run)?;
                 wall = (self.clock)() - begun;
@@ -147,8 +147,8 @@ impl Rig {
                     if self.engine.is_idle() {
                         run.now = run.now.max(*at);
                     }
-                    while let Some((index, (_, work))) = arrivals.next_if(|(_, (at, _))| *at <= run.now) {
-                        run.submit(&mut self.engine, index, work);
+                    while let Some((index, (at, work))) = arrivals.next_if(|(_, (at, _))| *at <= run.now) {
+                        run.submit(&mut self.engine, index, work, at);
                     }
                     self.step(&mut run)?;
                 }
@@ -177,8 +177,9 @@ impl Rig {
 }
 
 impl Run<'_> {
-    fn submit(&mut self, engine: &mut Engine, index: usize, work: Work) {
-        self.begun[index] = self.now;
+    /// `at`: when it came, which may be in the midst of the last step.
+    fn submit(&mut self, engine: &mut Engine, index: usize, work: Work, at: Duration) {
+        self.begun[index] = at;
         engine.submit(Job {
             id: JobId(index as u64),
             bank: work.bank,

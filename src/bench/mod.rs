@@ -58,6 +58,7 @@ pub fn bench(
         runs,
         load_s,
         prompts_s: tables.prompts_s,
+        speedup_with_prompts: tables.speedup_with_prompts,
         memory_peak_is_per_row: case.gauge.is_per_row(),
         fixed: tables.fixed,
         left_out,

@@ -35,26 +35,26 @@ impl Product {
         })
     }
 
-    /// Works and how to read what is written, in the interview's order. `stepwise`: forced tokens are decoded one by one.
-    pub fn answers(&self, stepwise: bool, vocabulary: usize) -> Result<(Vec<Work>, Vec<AnswerReading>), BenchError> {
-        let mut works = Vec::new();
-        let mut readings = Vec::new();
-        for (index, answer) in self.interview.answers().iter().enumerate() {
-            let made = self.scorer.answer(&self.interview, index, &self.rubric)?;
-            let constraint = match stepwise {
-                true => Box::new(Stepwise::new(made.constraint, vocabulary)),
-                false => made.constraint,
-            };
-            works.push(Work {
-                name: answer.id.to_string(),
-                bank: SCORING_BANK,
-                prompt: made.prompt,
-                constraint,
-                output_max: made.output_max,
-            });
-            readings.push(made.reading);
-        }
-        Ok((works, readings))
+    /// How many answers there are.
+    pub fn count(&self) -> usize {
+        self.interview.answers().len()
+    }
+
+    /// The work of an answer, by its place in the interview, and how to read what is written. `stepwise`: forced tokens are decoded one by one.
+    pub fn answer(&self, index: usize, stepwise: bool, vocabulary: usize) -> Result<(Work, AnswerReading), BenchError> {
+        let made = self.scorer.answer(&self.interview, index, &self.rubric)?;
+        let constraint = match stepwise {
+            true => Box::new(Stepwise::new(made.constraint, vocabulary)),
+            false => made.constraint,
+        };
+        let work = Work {
+            name: self.interview.answers()[index].id.to_string(),
+            bank: SCORING_BANK,
+            prompt: made.prompt,
+            constraint,
+            output_max: made.output_max,
+        };
+        Ok((work, made.reading))
     }
 
     /// The narrative on what was written about the answers.

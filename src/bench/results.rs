@@ -24,6 +24,8 @@ pub struct Results {
     pub load_s: f64,
     /// Prompts and grammars of all answers, made before each product row's clock runs: `serve` makes them beside the decoding. Median.
     pub prompts_s: f64,
+    /// `speedup` of the product's last row with `prompts_s` added to its wall time and to that of the first.
+    pub speedup_with_prompts: f64,
     /// Whether a row's `memory_peak_bytes` is its own; otherwise it is the process's since its start.
     pub memory_peak_is_per_row: bool,
     /// The fixed shape.
@@ -78,8 +80,9 @@ pub struct Row {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Figures {
     pub wall_s: f64,
-    /// Over the first row of its table in the same run.
+    /// Of wall times, over the first row of its table in the same run, whatever either wrote.
     pub speedup: f64,
+    pub written_tokens: f64,
     /// Written ones.
     pub tokens_per_s: f64,
     pub step_s: f64,
@@ -147,11 +150,11 @@ pub struct Difference {
 #[derive(Debug, Clone, Serialize)]
 pub struct AsItGoes {
     pub interval_s: f64,
-    /// From `finish`, which came with the last answer, to the end of the narrative. Median.
+    /// From `finish`, which came with the last answer, to the end of the narrative, the making of both prompts and grammars included. Median.
     pub finish_to_report_s: f64,
-    /// The last answer in the row that scores one by one. Median.
+    /// The last answer in the row that scores one by one as `serve` computes, its making included. Median.
     pub alone_s: f64,
-    /// The narrative's row. Median.
+    /// The narrative's row, its making included. Median.
     pub narrative_s: f64,
     /// `finish_to_report_s` over `alone_s` + `narrative_s`. Median over the runs.
     pub ratio: f64,
@@ -198,6 +201,7 @@ impl Figures {
                     .zip(samples)
                     .map(|(first, own)| ratio(first.wall_s, own.wall_s)),
             ),
+            written_tokens: over(&|sample| sample.written_tokens as f64),
             tokens_per_s: over(&|sample| ratio(sample.written_tokens as f64, sample.wall_s)),
             step_s: over(&|sample| ratio(sample.wall_s, sample.steps as f64)),
             rows_per_decode: over(&|sample| ratio(sample.rows as f64, sample.decodes as f64)),
@@ -236,7 +240,21 @@ impl Same {
     }
 }
 
+impl Row {
+    /// Bytes of the card where the model is on one, else of the process, at most.
+    pub fn peak_bytes(&self) -> u64 {
+        self.median.card_bytes.unwrap_or(self.median.memory_peak_bytes) as u64
+    }
+}
+
 impl Results {
+    /// Rows that took more than the plan may use.
+    pub fn above_budget(&self) -> impl Iterator<Item = &Row> {
+        let budget = self.plan.actors[0].budget_bytes;
+        let rows = self.fixed.iter().chain(&self.product).chain([&self.narrative]);
+        rows.filter(move |row| row.peak_bytes() > budget)
+    }
+
     /// The first row that wrote something else than the row that it was held against.
     pub fn difference(&self) -> Option<String> {
         let rows = self.fixed.iter().chain(&self.product).chain([&self.narrative]);

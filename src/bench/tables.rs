@@ -9,15 +9,15 @@ use super::product::Product;
 use super::results::{AsItGoes, Figures, Row, Same, Sample, median, ratio};
 use super::shape::{self, Shape};
 use crate::engine::TokenId;
-use crate::scoring::{NARRATIVE_BANK, SCORING_BANK};
+use crate::scoring::{AnswerReading, NARRATIVE_BANK, SCORING_BANK};
 
 /// Between two answers of an interview that is scored as it goes.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// Enough to touch weights, slots and kernels of every kind.
 const WARM_UP: Shape = Shape {
     shared: 256,
-    own: 32,
-    written: 4,
+    own: 16,
+    written: 2,
 };
 
 /// Everything that the tables depend on, besides the engine.
@@ -55,6 +55,7 @@ pub struct Tables {
     pub narrative: Row,
     pub as_it_goes: AsItGoes,
     pub prompts_s: f64,
+    pub speedup_with_prompts: f64,
 }
 
 /// A row with what was measured so far.
@@ -67,6 +68,10 @@ struct Line {
     /// Which row of its table must have written the same.
     alike: usize,
     samples: Vec<Sample>,
+    /// Making of all its prompts and grammars, in seconds, by run; of the product's rows only.
+    making_s: Vec<f64>,
+    /// Of the last one's alone.
+    making_last_s: Vec<f64>,
     /// By run and answer.
     tokens: Vec<Vec<Vec<TokenId>>>,
 }
@@ -78,7 +83,7 @@ pub fn measure(rig: &mut Rig, case: &Case, told: &mut dyn FnMut(Told)) -> Result
     let mut narrative = Line::new("narrative", How::AtOnce, case.slots);
     let mut going = Line::new("score as you go", How::Arriving(INTERVAL), case.slots);
     let mut going_narrative = Line::new("its narrative", How::AtOnce, case.slots);
-    let (mut prompts, mut left, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut left, mut alone, mut written, mut ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for run in 1..=case.runs {
         let mut round = Round { rig, case, told, run };
         for line in &mut fixed {
@@ -87,35 +92,33 @@ pub fn measure(rig: &mut Rig, case: &Case, told: &mut dyn FnMut(Told)) -> Result
         }
         let mut served = None;
         for line in &mut product {
-            let begun = round.rig.now();
-            let (works, readings) = case.product.answers(line.stepwise, round.vocabulary())?;
-            prompts.push((round.rig.now() - begun).as_secs_f64());
-            served = Some((round.fresh(line, works)?, readings));
+            served = Some(round.answers(line)?);
         }
-        let (measured, readings) = served.expect("there are rows");
-        let work = case.product.narrative(&readings, &measured.outputs)?;
+        let served = served.expect("there are rows");
+        let work = round.narrative(&mut narrative, &served)?;
         round.fresh(&mut narrative, vec![work])?;
 
-        let (works, readings) = case.product.answers(false, round.vocabulary())?;
-        let measured = round.fresh(&mut going, works)?;
-        let begun = round.rig.now();
-        let work = case.product.narrative(&readings, &measured.outputs)?;
-        let making = round.rig.now() - begun;
-        let last = round.go_on(&mut going_narrative, vec![work])?;
-        let total = (measured.wall + making + last.wall).as_secs_f64();
-        left.push(total);
-        ratios.push(ratio(total, alone(&product, run) + narrative.samples[run - 1].wall_s));
+        let served = round.answers(&mut going)?;
+        let work = round.narrative(&mut going_narrative, &served)?;
+        round.go_on(&mut going_narrative, vec![work])?;
+        left.push(going.last_s(going.latest().wall_s) + going_narrative.last_s(going_narrative.latest().wall_s));
+        let in_turn = &product[IN_TURN];
+        alone.push(in_turn.last_s(in_turn.latest().answers_s.last().copied().unwrap_or_default()));
+        written.push(narrative.last_s(narrative.latest().wall_s));
+        ratios.push(ratio(left[run - 1], alone[run - 1] + written[run - 1]));
     }
     let as_it_goes = AsItGoes {
         interval_s: INTERVAL.as_secs_f64(),
         finish_to_report_s: median(left.iter().copied()),
-        alone_s: median((1..=case.runs).map(|run| alone(&product, run))),
-        narrative_s: median(narrative.samples.iter().map(|sample| sample.wall_s)),
+        alone_s: median(alone.into_iter()),
+        narrative_s: median(written.into_iter()),
         ratio: median(ratios.into_iter()),
         same: Same::new(&product[IN_TURN].name, &going.tokens, &product[IN_TURN].tokens),
         narrative_same: Same::new(&narrative.name, &going_narrative.tokens, &narrative.tokens),
         samples: left,
     };
+    let prompts_s = median(product.iter().flat_map(|line| line.making_s.iter().copied()));
+    let speedup_with_prompts = with_prompts(&product, prompts_s);
     let context = |bank: usize| rig.shape().banks[bank].context;
     let bytes = |slots: usize, context: usize| (slots * context) as u64 * case.kv_bytes_per_token;
     let scoring = context(SCORING_BANK);
@@ -128,29 +131,28 @@ pub fn measure(rig: &mut Rig, case: &Case, told: &mut dyn FnMut(Told)) -> Result
         product: rows(&product, scored),
         narrative: rows(&[narrative], |_| narrative_kv).remove(0),
         as_it_goes,
-        prompts_s: median(prompts.into_iter()),
+        prompts_s,
+        speedup_with_prompts,
     })
 }
 
 /// The product's row that scores one by one as `serve` computes.
 const IN_TURN: usize = 2;
 
-/// How long the last answer took there.
-fn alone(product: &[Line], run: usize) -> f64 {
-    product[IN_TURN].samples[run - 1]
-        .answers_s
-        .last()
-        .copied()
-        .unwrap_or_default()
+/// How many times as fast the last row is as the first, had both made their prompts and grammars first. Median over the runs.
+fn with_prompts(product: &[Line], prompts_s: f64) -> f64 {
+    let (first, last) = (&product[0].samples, &product[product.len() - 1].samples);
+    let runs = first.iter().zip(last);
+    median(runs.map(|(first, last)| ratio(first.wall_s + prompts_s, last.wall_s + prompts_s)))
 }
 
 fn fixed(case: &Case) -> Vec<Line> {
     let mut lines = vec![
         Line::new("the origin: one by one", How::Apart, 1),
-        Line::new("one by one, prefix reused", How::InTurn, 1),
+        Line::new("one by one, reuse", How::InTurn, 1),
     ];
     let batched = case.sizes.iter();
-    lines.extend(batched.map(|slots| Line::new(format!("{slots} at once, prefix reused"), How::AtOnce, *slots)));
+    lines.extend(batched.map(|slots| Line::new(format!("{slots} at once, reuse"), How::AtOnce, *slots)));
     lines
 }
 
@@ -162,8 +164,8 @@ fn product(case: &Case) -> Vec<Line> {
     let alike = |line| Line { alike: IN_TURN, ..line };
     vec![
         stepwise("the origin: one by one", How::Apart, 1),
-        stepwise("at once, no forced chunks", How::AtOnce, case.slots),
-        alike(Line::new("one by one, reuse, forced", How::InTurn, 1)),
+        stepwise("at once, none forced", How::AtOnce, case.slots),
+        alike(Line::new("as serve: one by one", How::InTurn, 1)),
         alike(Line::new("as serve: all at once", How::AtOnce, case.slots)),
     ]
 }
@@ -200,6 +202,32 @@ impl Round<'_> {
         shape::works(shape, case.answers, self.vocabulary(), &case.control, &case.eos)
     }
 
+    /// Makes and runs a row of the product's answers; the making is timed apart.
+    fn answers(&mut self, line: &mut Line) -> Result<(Measured, Vec<AnswerReading>), BenchError> {
+        let (product, vocabulary) = (&self.case.product, self.vocabulary());
+        let (mut works, mut readings) = (Vec::new(), Vec::new());
+        let begun = self.rig.now();
+        let mut last = begun;
+        for index in 0..product.count() {
+            last = self.rig.now();
+            let (work, reading) = product.answer(index, line.stepwise, vocabulary)?;
+            works.push(work);
+            readings.push(reading);
+        }
+        let made = self.rig.now();
+        line.making_s.push((made - begun).as_secs_f64());
+        line.making_last_s.push((made - last).as_secs_f64());
+        Ok((self.fresh(line, works)?, readings))
+    }
+
+    /// Makes the narrative of what a row wrote; the making is timed as that of `line`.
+    fn narrative(&self, line: &mut Line, served: &(Measured, Vec<AnswerReading>)) -> Result<Work, BenchError> {
+        let begun = self.rig.now();
+        let work = self.case.product.narrative(&served.1, &served.0.outputs)?;
+        line.making_last_s.push((self.rig.now() - begun).as_secs_f64());
+        Ok(work)
+    }
+
     /// Runs a row in as many slots as it has, with nothing in them.
     fn fresh(&mut self, line: &mut Line, works: Vec<Work>) -> Result<Measured, BenchError> {
         self.rig.prepare(line.slots)?;
@@ -230,8 +258,20 @@ impl Line {
             stepwise: false,
             alike: 0,
             samples: Vec::new(),
+            making_s: Vec::new(),
+            making_last_s: Vec::new(),
             tokens: Vec::new(),
         }
+    }
+
+    /// The run that was last.
+    fn latest(&self) -> &Sample {
+        self.samples.last().expect("it was run")
+    }
+
+    /// Seconds of the last work in the latest run, its making included.
+    fn last_s(&self, running: f64) -> f64 {
+        running + self.making_last_s.last().copied().unwrap_or_default()
     }
 
     fn row(&self, first: &Self, kv_bytes: u64, same: Option<Same>) -> Row {

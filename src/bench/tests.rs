@@ -205,6 +205,8 @@ fn answers_that_come_faster_than_they_are_scored_share_the_steps() {
     assert_eq!((usage.prefills, usage.decodes, usage.rows), (3, 4, 6));
     assert_eq!(usage.inside, Duration::from_secs(350));
     assert_eq!(measured.wall, Duration::from_secs(350 - 120));
+    // Each is timed from its arrival at 0 s, 60 s and 120 s, though the engine was in a step then.
+    assert_eq!(measured.took[2], measured.wall);
 }
 
 #[test]

@@ -269,7 +269,7 @@ pub struct Bench {
     /// What computes
     #[arg(long, value_enum, default_value_t = BenchDevice::Auto)]
     pub device: BenchDevice,
-    /// The most memory of the device to use, as in 6GiB or 800MiB [default: what is free]
+    /// The memory of the device that the plan may use, as in 6GiB or 800MiB; a row that took more is named [default: what is free]
     #[arg(long, value_name = "SIZE", value_parser = mib)]
     pub memory_budget: Option<u64>,
     /// CPU threads [default: one for each core]
