@@ -191,12 +191,54 @@ async fn an_engine_that_holds_too_much_when_it_is_loaded_makes_place_for_one_wit
 }
 
 #[actix::test]
+async fn up_to_a_slots_memory_too_much_is_no_new_load_worth() {
+    for (held, started) in [(25, 1), (26, 2)] {
+        let world = World::new();
+        world.adopt(&setup("hash", Arc::new(NoModel)), &[weighed(8)]).await;
+        world.up_holding(0, Some(held)).await;
+        assert_eq!(world.started(), started, "{held} and 8 · 10 + 5");
+    }
+}
+
+#[actix::test]
+async fn slots_that_were_given_another_number_are_not_counted_twice() {
+    let world = World::new();
+    let setup = setup("hash", Arc::new(NoModel));
+    world.adopt(&setup, &[weighed(4)]).await;
+    world.up_holding(0, Some(20)).await;
+    world.adopt(&setup, &[weighed(6), weighed(1)]).await;
+    assert_eq!(resized(&world, 0), [6]);
+    // With what six and one will take, 150 would be 230.
+    world.up_holding(1, Some(150)).await;
+    assert_eq!(world.started(), 2);
+    assert!(!world.engine(0).borrow().retired);
+}
+
+#[actix::test]
 async fn what_is_over_the_budget_by_itself_costs_slots_a_second_time() {
     let world = World::new();
-    world.adopt(&setup("hash", Arc::new(NoModel)), &[weighed(8)]).await;
-    world.up_holding(0, Some(30)).await;
+    world.adopt(&setup("hash", Arc::new(NoModel)), &[weighed(20)]).await;
+    // 245 are 15 slots too much; without half of these it is at most 170.
+    world.up_holding(0, Some(40)).await;
+    assert_eq!((world.started(), slots_of(&world, 1)), (2, 5));
     world.up_holding(1, Some(111)).await;
-    assert_eq!((world.started(), slots_of(&world, 2)), (3, 4));
+    assert_eq!((world.started(), slots_of(&world, 2)), (3, 3));
+}
+
+#[actix::test]
+async fn where_fewer_slots_do_not_lower_the_reading_no_more_are_given_up() {
+    let world = World::new();
+    world.submit(1, 9).await;
+    world.adopt(&setup("hash", Arc::new(NoModel)), &[weighed(8)]).await;
+    // 115 cost two slots.
+    world.up_holding(0, Some(30)).await;
+    world.up_holding(1, Some(115)).await;
+    assert_eq!((world.started(), world.runs(1).len()), (2, 6));
+    let reason = last_error(&world).await;
+    assert!(
+        reason.contains("has not lowered it") && reason.contains("smaller model"),
+        "{reason}"
+    );
 }
 
 #[actix::test]
@@ -219,7 +261,7 @@ async fn at_work_an_engine_that_comes_to_hold_too_much_ends_what_it_has_first() 
     world.up_holding(0, Some(20)).await;
     world.pool.send(Weigh).await.unwrap();
     world.submit(1, 5).await;
-    // Two of its slots are in use by now: 75 and 2 · 10 + 5 are all that it may.
+    // Two of its slots are in use by now: 85 and 2 · 10 + 5 are a slot's memory more than it may.
     let touch = |index| {
         let slot = SlotId {
             bank: SCORING_BANK,
@@ -228,27 +270,28 @@ async fn at_work_an_engine_that_comes_to_hold_too_much_ends_what_it_has_first() 
         world.engine(0).borrow().gauge.read().touched.insert(slot)
     };
     assert!(touch(0) && touch(1));
-    for (bytes, too_much) in [(75, false), (76, true)] {
-        held.store(bytes, Ordering::SeqCst);
-        let before = reads.load(Ordering::SeqCst);
-        until("no reading is under way", || {
-            world.pool.do_send(Weigh);
-            reads.load(Ordering::SeqCst) > before
-        })
-        .await;
-        let leaving = async || world.described().await.actors.len() == 2;
-        let begun = Instant::now();
-        while leaving().await != too_much {
-            assert!(begun.elapsed() < PATIENCE, "{bytes} bytes");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    held.store(85, Ordering::SeqCst);
+    let before = reads.load(Ordering::SeqCst);
+    // The next but one is begun after the next was weighed.
+    until("it is read twice", || {
+        world.pool.do_send(Weigh);
+        reads.load(Ordering::SeqCst) >= before + 2
+    })
+    .await;
+    assert_eq!(world.described().await.actors.len(), 1);
+    held.store(86, Ordering::SeqCst);
+    let begun = Instant::now();
+    while world.described().await.actors.len() == 1 {
+        assert!(begun.elapsed() < PATIENCE, "nobody leaves");
+        world.pool.do_send(Weigh);
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     for name in ["iv1/a1", "iv1/a2", "iv1/a3", "iv1/a4"] {
         assert_eq!(world.started(), 1);
         world.write(0, name).await;
     }
     assert!(world.engine(0).borrow().retired);
-    assert_eq!((world.started(), slots_of(&world, 1)), (2, 3));
+    assert_eq!((world.started(), slots_of(&world, 1)), (2, 2));
     world.up_holding(1, Some(20)).await;
     assert_eq!(world.runs(1), ["iv1/a5"]);
 }
@@ -267,19 +310,32 @@ async fn a_pool_without_work_reads_nothing() {
 async fn engines_of_one_device_are_weighed_together_once_all_are_there() {
     let world = World::new();
     world
-        .adopt(&setup("hash", Arc::new(NoModel)), &[weighed(5), weighed(4)])
+        .adopt(&setup("hash", Arc::new(NoModel)), &[weighed(6), weighed(4)])
         .await;
     world.up_holding(0, Some(500)).await;
     assert!(!world.engine(0).borrow().retired, "the other is still loading");
-    // 85 and 55 and 45 are at most 200; with 105 it is the one with most slots that gives one up.
-    world.up_holding(1, Some(85)).await;
+    // 100 and 65 and 45 are a slot's memory more than 200; with 101 it is the one with most slots that gives two up.
+    world.up_holding(1, Some(100)).await;
     assert_eq!(world.started(), 2);
     let world = World::new();
     world
-        .adopt(&setup("hash", Arc::new(NoModel)), &[weighed(5), weighed(4)])
+        .adopt(&setup("hash", Arc::new(NoModel)), &[weighed(6), weighed(4)])
         .await;
     world.up(0).await;
-    world.up_holding(1, Some(105)).await;
+    world.up_holding(1, Some(101)).await;
     assert!(world.engine(0).borrow().retired && !world.engine(1).borrow().retired);
     assert_eq!((world.started(), slots_of(&world, 2)), (3, 4));
+}
+
+#[actix::test]
+async fn an_engine_with_its_last_slot_says_nothing_where_another_can_give_one_up() {
+    let world = World::new();
+    world
+        .adopt(&setup("hash", Arc::new(NoModel)), &[weighed(1), weighed(5)])
+        .await;
+    world.up(0).await;
+    // 145 and 15 and 55.
+    world.up_holding(1, Some(145)).await;
+    assert_eq!((world.started(), slots_of(&world, 2)), (3, 3));
+    assert_eq!(last_error(&world).await, "");
 }
