@@ -131,7 +131,7 @@ fn live(plan: &Plan, inbox: &Receiver<Command>, tell: &dyn Fn(What)) -> Result<(
     let mut engine = Engine::new(model, plan.options);
     let mut events = Vec::new();
     tell(What::Up {
-        held: (plan.meter)(&plan.planned.device),
+        held: (plan.meter)(&plan.planned.device).map(|held| held.bytes),
     });
     loop {
         let command = match engine.is_idle() {

@@ -8,8 +8,16 @@ use super::seats::{Seats, Weight};
 use crate::engine::model::SlotId;
 use crate::scoring::{NARRATIVE_BANK, SCORING_BANK};
 
-/// Tells how many bytes of a device (as in `cuda:0`) this process holds now; `None` if nobody can say.
-pub type Meter = Arc<dyn Fn(&str) -> Option<u64> + Send + Sync>;
+/// Tells what of a device (as in `cuda:0`) this process holds now; `None` if nobody can say.
+pub type Meter = Arc<dyn Fn(&str) -> Option<Held> + Send + Sync>;
+
+/// What a process holds of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    pub bytes: u64,
+    /// Whether other processes' memory may be among it. Then it is good for the check of a plan that was just made, and not at work.
+    pub is_guess: bool,
+}
 
 /// What an engine may hold of its device, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
