@@ -76,7 +76,7 @@ pub struct Gauge(Mutex<Reading>);
 #[derive(Debug, Default)]
 pub struct Reading {
     pub slots: Vec<SlotView>,
-    /// Slots that were used since their memory was allocated.
+    /// Slots that were ever used.
     pub touched: BTreeSet<SlotId>,
     pub steps: u64,
     pub rate: Rate,
@@ -131,7 +131,7 @@ fn live(plan: &Plan, inbox: &Receiver<Command>, tell: &dyn Fn(What)) -> Result<(
     let mut engine = Engine::new(model, plan.options);
     let mut events = Vec::new();
     tell(What::Up {
-        held: (plan.meter)(&plan.planned.device),
+        held: (plan.meter)(&plan.planned.device).map(|held| held.bytes),
     });
     loop {
         let command = match engine.is_idle() {
@@ -144,7 +144,7 @@ fn live(plan: &Plan, inbox: &Receiver<Command>, tell: &dyn Fn(What)) -> Result<(
                 engine.cancel(id);
             }
             Ok(Command::Resize { slots, done }) => {
-                resized(plan, engine.resize(SCORING_BANK, slots))?;
+                resized(engine.resize(SCORING_BANK, slots))?;
                 let _ = done.send(()); // whoever asked may have gone
             }
             Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(()),
@@ -156,7 +156,7 @@ fn live(plan: &Plan, inbox: &Receiver<Command>, tell: &dyn Fn(What)) -> Result<(
 fn step(plan: &Plan, engine: &mut Engine, events: &mut Vec<JobEvent>, tell: &dyn Fn(What)) -> Result<(), Outage> {
     let report = engine.step(events);
     if let Some(done) = report.resized {
-        resized(plan, done.outcome)?;
+        resized(done.outcome)?;
     }
     {
         let mut reading = plan.gauge.read();
@@ -181,9 +181,8 @@ fn step(plan: &Plan, engine: &mut Engine, events: &mut Vec<JobEvent>, tell: &dyn
     Ok(())
 }
 
-/// After the slots for answers are others, none of which was used; or are gone.
-fn resized(plan: &Plan, outcome: Result<(), ModelError>) -> Result<(), Outage> {
-    plan.gauge.read().touched.retain(|slot| slot.bank != SCORING_BANK);
+/// After the slots for answers are others, or are gone.
+fn resized(outcome: Result<(), ModelError>) -> Result<(), Outage> {
     outcome.map_err(|error| Outage {
         out_of_memory: matches!(error, ModelError::OutOfMemory { .. }),
         reason: format!("the slots could not be resized: {error}"),

@@ -8,8 +8,16 @@ use super::seats::{Seats, Weight};
 use crate::engine::model::SlotId;
 use crate::scoring::{NARRATIVE_BANK, SCORING_BANK};
 
-/// Tells how many bytes of a device (as in `cuda:0`) this process holds now; `None` if nobody can say.
-pub type Meter = Arc<dyn Fn(&str) -> Option<u64> + Send + Sync>;
+/// Tells what of a device (as in `cuda:0`) this process holds now; `None` if nobody can say.
+pub type Meter = Arc<dyn Fn(&str) -> Option<Held> + Send + Sync>;
+
+/// What a process holds of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    pub bytes: u64,
+    /// Whether other processes' memory may be among it. Then it is good for the check of a plan that was just made, and not at work.
+    pub is_guess: bool,
+}
 
 /// What an engine may hold of its device, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,12 +48,16 @@ impl Allowance {
     }
 }
 
-/// Holds a reading of a device against what its engines may hold, and has those that hold too much give up slots.
+/// Holds a reading of a device against what its engines may hold, and has those that hold too much give up slots: if it is more than a slot's
+/// memory too much, since a model is loaded anew for it, and not again where that did not lower the reading.
 pub(super) fn weigh(seats: &mut Seats, doors: &HashMap<usize, EngineDoors>, device: &str, held: u64) {
     let engines = seats.steady_on(device);
-    // Once an engine has gone, only what is there counts: what it left with the allocator is still resident, and together with what its successor
-    // will take, one engine after the other would be found too large. Measured: 578 MiB where a first model was loaded, 1,243 where one had gone.
-    let fresh = engines.iter().filter(|engine| !engine.is_heir);
+    let Some(slot_bytes) = engines.iter().map(|engine| engine.allowance.slot_bytes).min() else {
+        return;
+    };
+    // Once memory was given back, only what is there counts: the allocator may have kept it, so it is still resident, and together with what will
+    // be taken, one engine after the other would be found too large. Measured: 578 MiB where a first model was loaded, 1,243 where one had gone.
+    let fresh = engines.iter().filter(|_| !seats.has_given_back());
     let to_take = fresh.map(|engine| {
         let gauge = doors.get(&engine.id).map(|doors| doors.gauge.read());
         gauge.map_or(0, |gauge| engine.allowance.still_to_take(engine.slots, &gauge.touched))
@@ -55,13 +67,22 @@ pub(super) fn weigh(seats: &mut Seats, doors: &HashMap<usize, EngineDoors>, devi
         to_take: to_take.sum(),
         budget: engines.iter().map(|engine| engine.allowance.bytes).sum(),
     };
-    let Some(excess) = weight.excess().filter(|_| !engines.is_empty()) else {
+    let excess = weight.all().saturating_sub(weight.budget);
+    if excess <= slot_bytes {
         return;
-    };
-    let slot_bytes = engines.iter().map(|engine| engine.allowance.slot_bytes).min();
+    }
     let slots: Vec<_> = engines.iter().map(|engine| engine.slots).collect();
-    let left = relieved(&slots, excess.div_ceil(slot_bytes.unwrap_or(0).max(1)));
-    for (engine, left) in engines.iter().zip(left) {
+    let left = match seats.has_helped(device, &weight) {
+        true => relieved(&slots, excess.div_ceil(slot_bytes.max(1))),
+        false => slots.clone(),
+    };
+    let given_up = (slots.iter().sum::<usize>() - left.iter().sum::<usize>()) as u64;
+    if given_up == 0 {
+        engines.iter().for_each(|engine| seats.bear(engine.id, &weight));
+        return;
+    }
+    seats.begin_relief(device, &weight, given_up * slot_bytes);
+    for (engine, left) in engines.iter().zip(left).filter(|(engine, left)| *left < engine.slots) {
         seats.relieve(engine.id, left, &weight);
     }
 }

@@ -367,7 +367,8 @@ impl Handler<Weigh> for GpuPool {
         let meter = Arc::clone(&setup.meter);
         // Asking a driver may take its time.
         let readings = tokio::task::spawn_blocking(move || {
-            let read = |device: String| meter(&device).map(|held| (device, held));
+            let own = |device: &str| meter(device).filter(|held| !held.is_guess);
+            let read = |device: String| own(&device).map(|held| (device, held.bytes));
             devices.into_iter().filter_map(read).collect::<Vec<_>>()
         });
         context.spawn(wrap_future::<_, Self>(readings).map(|readings, pool, context| {

@@ -31,8 +31,10 @@ pub(super) struct Seats {
     /// Engines that end what they have and then stop.
     leaving: Vec<Member>,
     last_id: usize,
-    /// Whether an engine has ever left or died.
-    has_lost: bool,
+    /// Whether memory was ever given back: an engine left, died or was given another number of slots.
+    has_given_back: bool,
+    /// By device: what a reading must come down to, in bytes, before its engines give up slots again.
+    relief: HashMap<String, u64>,
 }
 
 /// A planned engine, whether it lives or not.
@@ -46,7 +48,7 @@ pub(super) struct Seat {
     deaths: u32,
     /// The engine that died here, until its successor may start.
     mourned: Option<usize>,
-    /// Whether it was said that it holds too much with its last slot.
+    /// Whether it was said that it holds too much and gives up no slot for that.
     overweight: bool,
 }
 
@@ -82,8 +84,6 @@ pub(super) struct Steady {
     pub id: usize,
     pub slots: usize,
     pub allowance: Allowance,
-    /// Whether another has gone before.
-    pub is_heir: bool,
 }
 
 /// A reading of a device and what it is held against, in bytes.
@@ -95,15 +95,27 @@ pub(super) struct Weight {
 }
 
 impl Weight {
-    /// How much it is too much.
-    pub fn excess(&self) -> Option<u64> {
-        let all = self.held.saturating_add(self.to_take);
-        all.checked_sub(self.budget).filter(|excess| *excess > 0)
+    pub fn all(&self) -> u64 {
+        self.held.saturating_add(self.to_take)
+    }
+
+    /// What is wrong, for the operator.
+    fn complaint(&self, device: &str) -> String {
+        let [held, to_take, budget] = [self.held, self.to_take, self.budget].map(|bytes| bytes.div_ceil(MIB));
+        let soon = match to_take {
+            0 => String::new(),
+            _ => format!(" and unused slots will take {to_take} more"),
+        };
+        format!("{held} MiB of {device} are in use{soon}, but {budget} MiB may be")
     }
 }
 
-/// What helps where one slot is too much.
-const MORE_MEMORY: &str = "there is no slot left to give up: use a smaller model, or give it more memory (pool.memory_budget_mib, other programs)";
+/// Where one slot is too much.
+const NO_SLOT_LEFT: &str = "there is no slot left to give up";
+/// Where fewer slots were as much too much.
+const NO_HELP: &str = "giving up slots has not lowered it enough";
+/// What helps there.
+const MORE_MEMORY: &str = "use a smaller model, or give it more memory (pool.memory_budget_mib, other programs)";
 
 /// The bank of slots that a task needs.
 pub(super) fn bank_of(task: &Task) -> usize {
@@ -141,7 +153,7 @@ impl Seat {
         self.plan.slots = fewer;
         let then = match fewer < now {
             true => format!("it goes on with {fewer} of {now} slots"),
-            false => MORE_MEMORY.to_owned(),
+            false => format!("{NO_SLOT_LEFT}: {MORE_MEMORY}"),
         };
         let device = &self.plan.device;
         tracing::warn!(device, slots = fewer, were = now, reason, "an engine is out of memory");
@@ -193,6 +205,7 @@ impl Seats {
             }
         };
         self.planned = plans.into_iter().map(seat).collect();
+        self.relief.clear();
         self.leaving.extend(old.into_iter().filter_map(|seat| seat.member));
     }
 
@@ -285,19 +298,20 @@ impl Seats {
 
     /// The engine has as many slots as it was told to have.
     pub fn resized(&mut self, id: usize) {
+        self.has_given_back = true;
         let member = self.members_mut().find(|member| member.id == id);
         member.into_iter().for_each(|member| member.resizing = false);
     }
 
     /// The engine has stopped, as it was told to. What it still ran is nobody's.
     pub fn left(&mut self, id: usize) {
-        self.has_lost = true;
+        self.has_given_back = true;
         self.leaving.retain(|member| member.id != id);
     }
 
     /// The engine has died; `None` if there is no such engine. Where there was no memory for its slots, its successor has half as many.
     pub fn died(&mut self, id: usize, outage: &Outage) -> Option<Death> {
-        self.has_lost = true;
+        self.has_given_back = true;
         let (member, in_a_row) = match self.leaving.iter().position(|member| member.id == id) {
             Some(index) => (self.leaving.remove(index), None),
             None => {
@@ -361,7 +375,6 @@ impl Seats {
                 id: member.id,
                 slots: member.slots,
                 allowance: seat.plan.allowance,
-                is_heir: self.has_lost,
             })
         });
         let steady: Option<_> = steady.collect();
@@ -375,37 +388,54 @@ impl Seats {
         seats.map(|seat| seat.plan.device.clone()).collect()
     }
 
+    /// Whether memory was ever given back, which may still be resident.
+    pub fn has_given_back(&self) -> bool {
+        self.has_given_back
+    }
+
+    /// Whether what the device's engines gave up last has lowered the reading; `true` if they gave up nothing yet.
+    pub fn has_helped(&self, device: &str, weight: &Weight) -> bool {
+        self.relief.get(device).is_none_or(|most| weight.all() <= *most)
+    }
+
+    /// Engines of the device will give up so many bytes. Unless the reading falls by half of them, they are not what is too much.
+    pub fn begin_relief(&mut self, device: &str, weight: &Weight, given_up: u64) {
+        let most = weight.all().saturating_sub(given_up / 2);
+        self.relief.insert(device.to_owned(), most);
+    }
+
+    fn seat_of(&mut self, id: usize) -> Option<&mut Seat> {
+        let of = |seat: &&mut Seat| seat.member.as_ref().is_some_and(|member| member.id == id);
+        self.planned.iter_mut().find(of)
+    }
+
     /// An engine of a device that holds too much: it ends what it has and goes, and one with `slots` slots comes in its place. Giving it other
     /// slots would not do: what it frees, ONNX Runtime's arena on a card or the allocator on a CPU may keep.
     pub fn relieve(&mut self, id: usize, slots: usize, weight: &Weight) {
-        let of = |seat: &&mut Seat| seat.member.as_ref().is_some_and(|member| member.id == id);
-        let Some(seat) = self.planned.iter_mut().find(of) else {
-            return;
-        };
-        let was = seat.plan.slots;
-        if slots == was && (was > 1 || seat.overweight) {
-            return;
-        }
-        let [held, to_take, budget] = [weight.held, weight.to_take, weight.budget].map(|bytes| bytes.div_ceil(MIB));
-        let what = match to_take {
-            0 => format!("{held} MiB of {} are in use", seat.plan.device),
-            _ => format!(
-                "{held} MiB of {} are in use and unused slots will take {to_take} more",
-                seat.plan.device
-            ),
-        };
-        let then = match slots < was {
-            true => format!("the engine is built anew with {slots} instead of {was} slots"),
-            false => MORE_MEMORY.to_owned(),
-        };
-        let reason = format!("{what}, but {budget} MiB may be: {then}");
+        let Some(seat) = self.seat_of(id) else { return };
+        let (was, complaint) = (seat.plan.slots, weight.complaint(&seat.plan.device));
+        let reason = format!("{complaint}: the engine is built anew with {slots} instead of {was} slots");
         tracing::warn!(engine = id, reason, "over the memory budget");
         seat.last_error = Some(reason);
-        seat.overweight = slots == was;
+        seat.overweight = false;
         seat.plan.slots = slots;
-        if slots < was {
-            self.leaving.extend(seat.member.take());
-        }
+        let leaving = seat.member.take();
+        self.leaving.extend(leaving);
+    }
+
+    /// An engine of a device that holds too much goes on as it is, and that is said once.
+    pub fn bear(&mut self, id: usize, weight: &Weight) {
+        let Some(seat) = self.seat_of(id).filter(|seat| !seat.overweight) else {
+            return;
+        };
+        let why = match seat.plan.slots {
+            1 => NO_SLOT_LEFT,
+            _ => NO_HELP,
+        };
+        let reason = format!("{}: {why}: {MORE_MEMORY}", weight.complaint(&seat.plan.device));
+        tracing::warn!(engine = id, reason, "over the memory budget");
+        seat.last_error = Some(reason);
+        seat.overweight = true;
     }
 
     /// Takes out a job that has ended, with the hash of the model that it ran on; `None` if nobody waits for it any more.

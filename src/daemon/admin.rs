@@ -12,6 +12,7 @@ use crate::actors::message::Provide;
 use crate::actors::pool::{Adopt, SetAttempts};
 use crate::config::{self, AutoOr};
 use crate::hardware::devices::{Device, DeviceKind, detect};
+use crate::hardware::held;
 use crate::socket::call::{Count, ResizeParams};
 use crate::socket::fault::{Fault, Kind};
 use crate::socket::view::{Accepting, DaemonState, PlanView, PlannedActor, Reloaded};
@@ -152,9 +153,12 @@ impl Daemon {
     }
 }
 
-/// Bytes of a device that this process holds; 0 if nobody can say: then nothing more than what is free is planned with.
+/// Bytes of a device that this process's engines give back when they go; 0 if nobody can say: then nothing more than what is free is planned with.
 fn held_of(device: &Device, meter: Option<&Meter>) -> u64 {
-    let read = meter.and_then(|meter| meter(&name_of(device.kind, device.index)));
+    let read = meter.and_then(|meter| match device.kind {
+        DeviceKind::Cpu => held::anonymous(),
+        DeviceKind::Cuda => meter(&name_of(device.kind, device.index)).map(|held| held.bytes),
+    });
     read.unwrap_or(0)
 }
 

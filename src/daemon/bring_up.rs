@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::faults::with_causes;
 use super::settings::Settings;
 use crate::actors::engine_thread::{ModelFactory, Planned};
-use crate::actors::memory::{Allowance, Meter};
+use crate::actors::memory::{self, Allowance, Meter};
 use crate::actors::message::{Making, Outage};
 use crate::actors::pool::Setup;
 use crate::domain::report::{EngineProvenance, ModelProvenance};
@@ -20,7 +20,7 @@ use crate::engine::simulated::{Fault, Script, Simulated, When};
 use crate::engine::{Options, TokenId};
 use crate::hardware::devices::{Detected, Device, DeviceKind, detect};
 use crate::hardware::footprint::{CUDA_CONTEXT_MIB, Contexts, ModelFootprint};
-use crate::hardware::held::held;
+use crate::hardware::held::{Held, held};
 use crate::hardware::isa::instruction_set;
 use crate::hardware::plan::{Plan, PlanInput, plan};
 use crate::runtime::{Check, ModelFolder, Search, find};
@@ -185,7 +185,11 @@ fn meter(detected: &Detected, ours: &dyn Fn(&Device) -> u64) -> Meter {
         let (device, taken_before) = devices
             .iter()
             .find(|(device, _)| name_of(device.kind, device.index) == name)?;
-        held(device, *taken_before)
+        let (bytes, is_guess) = match held(device, *taken_before)? {
+            Held::Own(bytes) => (bytes, false),
+            Held::Guess(bytes) => (bytes, true),
+        };
+        Some(memory::Held { bytes, is_guess })
     })
 }
 

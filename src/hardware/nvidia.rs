@@ -7,6 +7,7 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Nvml, cuda_driver_version_major, cuda_driver_version_minor};
 
 use super::devices::{Device, DeviceKind};
+use super::held::Held;
 
 /// The CUDA major version that the pinned ONNX Runtime is built for, and the oldest driver that serves it.
 const CUDA_MAJOR: i32 = 13;
@@ -14,6 +15,9 @@ const DRIVER_MIN: u32 = 580;
 
 /// CUDA 13 has dropped everything before Turing.
 const COMPUTE_CAPABILITY_MIN: (u32, u32) = (7, 5);
+
+/// What Linux calls the process ids of the machine itself: the first namespace has this number on every machine.
+const HOSTS_PIDS: &str = "pid:[4026531836]";
 
 /// Cards to use, or why there are none, and what else the operator should know.
 #[derive(Debug, PartialEq, Eq)]
@@ -74,8 +78,8 @@ pub(super) fn driver_version() -> Option<String> {
     driver().and_then(Nvml::sys_driver_version).ok()
 }
 
-/// Bytes of a card that this process holds; `None` if the driver no longer finds it.
-pub(super) fn held(uuid: &str, taken_before: u64) -> Option<u64> {
+/// What of a card this process holds; `None` if the driver no longer finds it.
+pub(super) fn held(uuid: &str, taken_before: u64) -> Option<Held> {
     let ask = || {
         let card = driver()?.device_by_uuid(uuid)?;
         let memory = card.memory_info()?;
@@ -90,14 +94,28 @@ pub(super) fn held(uuid: &str, taken_before: u64) -> Option<u64> {
         UsedGpuMemory::Used(bytes) => (process.pid, Some(bytes)),
         UsedGpuMemory::Unavailable => (process.pid, None),
     });
-    Some(own(processes, std::process::id(), taken, taken_before))
+    let pid = is_hosts_pid().then(std::process::id);
+    Some(own(processes, pid, taken, taken_before))
 }
 
-/// What of a card is this process's: as listed; or, where it is not (the list of a container may have the host's ids, and no sizes), what is taken
-/// beyond what was.
-fn own(mut processes: impl Iterator<Item = (u32, Option<u64>)>, pid: u32, taken: u64, taken_before: u64) -> u64 {
-    let listed = processes.find_map(|(id, bytes)| bytes.filter(|_| id == pid));
-    listed.unwrap_or(taken.saturating_sub(taken_before))
+/// Whether this process's id is the one that the host's driver lists it by. A container's may be a stranger's there.
+fn is_hosts_pid() -> bool {
+    let namespace = std::fs::read_link("/proc/self/ns/pid");
+    namespace.is_ok_and(|name| name.as_os_str() == HOSTS_PIDS)
+}
+
+/// What of a card is this process's: as listed for its `pid`; or, where it is not (containers, drivers without sizes), at most what is taken beyond
+/// what was.
+fn own(
+    mut processes: impl Iterator<Item = (u32, Option<u64>)>,
+    pid: Option<u32>,
+    taken: u64,
+    taken_before: u64,
+) -> Held {
+    match processes.find_map(|(id, bytes)| bytes.filter(|_| pid == Some(id))) {
+        Some(bytes) => Held::Own(bytes),
+        None => Held::Guess(taken.saturating_sub(taken_before)),
+    }
 }
 
 /// The driver is started once and kept. A failure is not kept: the driver may be there the next time.
@@ -315,12 +333,13 @@ mod tests {
 
     #[test]
     fn what_a_process_holds_is_as_listed_or_else_what_was_taken_since() {
-        let held = |processes: &[(u32, Option<u64>)]| own(processes.iter().copied(), 7, 900, 300);
-        assert_eq!(held(&[(6, Some(100)), (7, Some(450))]), 450);
-        assert_eq!(held(&[(6, Some(100))]), 600);
-        assert_eq!(held(&[(7, None)]), 600);
-        assert_eq!(held(&[]), 600);
-        assert_eq!(own(std::iter::empty(), 7, 200, 300), 0);
+        let held = |processes: &[(u32, Option<u64>)], pid| own(processes.iter().copied(), pid, 900, 300);
+        assert_eq!(held(&[(6, Some(100)), (7, Some(450))], Some(7)), Held::Own(450));
+        assert_eq!(held(&[(6, Some(100)), (7, Some(450))], None), Held::Guess(600));
+        assert_eq!(held(&[(6, Some(100))], Some(7)), Held::Guess(600));
+        assert_eq!(held(&[(7, None)], Some(7)), Held::Guess(600));
+        assert_eq!(held(&[], Some(7)), Held::Guess(600));
+        assert_eq!(own(std::iter::empty(), None, 200, 300), Held::Guess(0));
     }
 
     #[test]

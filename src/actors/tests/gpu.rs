@@ -30,7 +30,10 @@ impl World {
             id: 4,
             planned: planned("cpu", slots),
             factory: Arc::clone(&models) as Arc<dyn ModelFactory>,
-            meter: Arc::new(|device| (device == "cpu").then_some(77)),
+            meter: Arc::new(|device| {
+                let is_guess = true;
+                (device == "cpu").then_some(Held { bytes: 77, is_guess })
+            }),
             options: Options {
                 chunk_tokens: 256,
                 gap: 2,

@@ -24,7 +24,7 @@ use actix::{Actor, Context, Handler};
 use indexmap::IndexMap;
 
 use super::engine_thread::{ModelFactory, Planned};
-use super::memory::{Allowance, Meter};
+use super::memory::{Allowance, Held, Meter};
 use super::message::*;
 use super::pool::*;
 use super::room::Room;
