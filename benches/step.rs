@@ -4,7 +4,7 @@
 mod onnx;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use interviewd::engine::constraint::{Constraint, ConstraintError, Next, TokenSet};
+use interviewd::bench::constraints::Free;
 use interviewd::engine::job::{Job, JobEvent, JobId};
 use interviewd::engine::model::{BankShape, Model, ModelShape, SlotId};
 use interviewd::engine::onnx::OnnxModel;
@@ -14,38 +14,6 @@ use interviewd::engine::{Engine, Options, TokenId};
 const SLOTS: usize = 17;
 const VOCABULARY: usize = 64;
 const WRITTEN: usize = 200;
-
-/// Any token, so many times.
-struct Words {
-    left: usize,
-    allowed: TokenSet,
-}
-
-impl Words {
-    fn new() -> Self {
-        let mut allowed = TokenSet::new(VOCABULARY);
-        (0..VOCABULARY as TokenId).for_each(|token| allowed.insert(token));
-        Self { left: WRITTEN, allowed }
-    }
-}
-
-impl Constraint for Words {
-    fn next(&mut self) -> Result<Next<'_>, ConstraintError> {
-        Ok(match self.left {
-            0 => Next::End,
-            _ => Next::Choose,
-        })
-    }
-
-    fn allowed(&mut self) -> Result<&TokenSet, ConstraintError> {
-        Ok(&self.allowed)
-    }
-
-    fn chosen(&mut self, _: TokenId) -> Result<(), ConstraintError> {
-        self.left -= 1;
-        Ok(())
-    }
-}
 
 /// An engine that is never out of work: for each job that ends another comes.
 struct Busy {
@@ -87,7 +55,7 @@ impl Busy {
             id: JobId(self.last),
             bank: 0,
             prompt: vec![1, 2, 3, 4, 5, 6, 7, (self.last % 50) as TokenId],
-            constraint: Box::new(Words::new()),
+            constraint: Box::new(Free::new(VOCABULARY, &[], WRITTEN)),
             output_max: WRITTEN,
             alone: false,
         });

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::{Client, World};
+use crate::common::{self, Client, World};
 use crate::process::{Peak, memory, mib};
 use crate::setting;
 
@@ -100,21 +100,17 @@ impl Rush {
 
 /// Texts differ from interview to interview: nothing can be shared between them.
 fn interview(id: &str, number: usize, code_points: usize) -> Value {
-    let stages = [
-        "intro",
-        "motivation",
-        "skill",
-        "experience",
-        "problem_solving",
-        "growth",
-    ];
     let sentence = "저는 추측하지 않고 먼저 재 본 다음에 고치며, 고친 뒤에는 꼭 글로 남깁니다. ";
-    let answers: Vec<_> = (0..ANSWERS)
+    let texts: Vec<String> = (0..ANSWERS)
         .map(|index| {
             let begin = format!("{number}번 지원자의 {index}번째 대답입니다. ");
-            let text: String = begin.chars().chain(sentence.chars().cycle()).take(code_points).collect();
-            json!({"stage": stages[index % stages.len()], "question": "가장 어려웠던 일을 말씀해 주세요.", "answer": text})
+            begin
+                .chars()
+                .chain(sentence.chars().cycle())
+                .take(code_points)
+                .collect()
         })
         .collect();
-    json!({"interview_id": id, "answers": answers})
+    let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+    common::interview(id, &texts)
 }

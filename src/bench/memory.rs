@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::hardware::devices::{Device, refresh};
+use crate::hardware::held;
 
 /// Looks at memory before and after a row.
 pub struct Gauge {
@@ -31,8 +32,7 @@ impl Gauge {
 
     /// Bytes of the process at their most since `begin`.
     pub fn peak(&self) -> u64 {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        peak_of(&status).unwrap_or_default()
+        held::peak().unwrap_or_default()
     }
 
     /// Bytes of the card that are in use now and were not before the model was loaded. ONNX Runtime's arena does not shrink, so that this is
@@ -48,23 +48,12 @@ fn forget_peak() -> bool {
     fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 
-fn peak_of(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib << 10)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_peak_is_read_in_bytes() {
-        assert_eq!(
-            peak_of("VmPeak:\t 9 kB\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB\n"),
-            Some(2 << 20)
-        );
-        assert_eq!(peak_of("Name:\tx\n"), None);
+    fn a_process_has_a_peak_and_without_a_card_none_of_that() {
         let gauge = Gauge::new(None);
         assert!(gauge.peak() > 1 << 20);
         assert_eq!(gauge.card(), None);

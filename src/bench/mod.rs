@@ -4,7 +4,7 @@
 //! reading at [`tables`].
 
 mod chart;
-mod constraints;
+pub mod constraints;
 mod drive;
 mod error;
 mod memory;

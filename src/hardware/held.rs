@@ -27,6 +27,11 @@ pub fn anonymous() -> Option<u64> {
     status("RssAnon:")
 }
 
+/// The most bytes that were resident of this process, since its start or since that was reset.
+pub fn peak() -> Option<u64> {
+    status("VmHWM:")
+}
+
 fn status(key: &str) -> Option<u64> {
     entry(&std::fs::read_to_string("/proc/self/status").ok()?, key)
 }
@@ -51,6 +56,13 @@ mod tests {
         for broken in ["", "VmRSS:\n", "VmRSS:\t12 MB\n", "VmRSS:\t18446744073709551615 kB\n"] {
             assert_eq!(entry(broken, "VmRSS:"), None, "{broken:?}");
         }
+    }
+
+    #[test]
+    fn the_peak_is_read_in_bytes() {
+        let status = "VmPeak:\t 9 kB\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB\n";
+        assert_eq!(entry(status, "VmHWM:"), Some(2 << 20));
+        assert_eq!(entry("Name:\tx\n", "VmHWM:"), None);
     }
 
     #[test]
