@@ -26,6 +26,7 @@ pub fn of_store(error: StoreError) -> Fault {
         | StoreError::NewerVersion { .. }
         | StoreError::Unreadable { .. }
         | StoreError::Missing { .. }
+        | StoreError::Damaged { .. }
         | StoreError::Io { .. }
         | StoreError::Sled { .. } => Kind::Storage,
     };

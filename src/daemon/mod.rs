@@ -1,6 +1,7 @@
 //! Builds every part, runs until told to stop, stops in reverse.
 
 mod admin;
+pub mod backup;
 mod bring_up;
 mod faults;
 mod interviews;
@@ -23,7 +24,7 @@ use actix::Addr;
 use tokio::sync::watch;
 
 pub use bring_up::{CHUNK_TOKENS, Loaded, bring_up, make_plan, planned};
-pub use run::{Start, StartError, run};
+pub use run::{Start, StartError, now, run};
 pub use settings::Settings;
 
 use self::lives::Lives;

@@ -101,7 +101,8 @@ pub fn run(start: Start) -> Result<(), StartError> {
     ended
 }
 
-fn now() -> Timestamp {
+/// The wall clock.
+pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
@@ -133,6 +134,8 @@ async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle)
     tokio::spawn(async move { finder.find_model().await });
     let keeper = Arc::clone(&daemon);
     tokio::spawn(async move { keeper.look_for_forgotten().await });
+    let keeper = Arc::clone(&daemon);
+    tokio::spawn(async move { keeper.keep_backups().await });
     let ended = tokio::select! {
         drain = until_stopped(&daemon, signals, stopping) => {
             daemon.wind_down(drain).await;

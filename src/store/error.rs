@@ -45,6 +45,9 @@ pub enum StoreError {
     },
     #[error("{what} is missing from the store")]
     Missing { what: String },
+    /// The database below panicked over what it found.
+    #[error("{what} cannot be read: the store is damaged there ({why})")]
+    Damaged { what: String, why: String },
     #[error("cannot {doing} {}", path.display())]
     Io {
         doing: &'static str,

@@ -6,7 +6,10 @@
 
 mod disk;
 mod error;
+pub mod export;
+pub mod export_file;
 mod format;
+pub mod import;
 mod keys;
 mod open;
 mod reads;
@@ -23,7 +26,9 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use disk::{free_bytes, is_in_use};
 pub use error::StoreError;
+pub use open::QUARANTINE;
 pub use record::{Accept, Accepted, Added, Page, Phase, Record, Recorded, ReportHead, Summary, View};
 
 use crate::domain::ids::{AnswerId, InterviewId};
@@ -33,6 +38,7 @@ use crate::domain::report::Report;
 use crate::domain::state::InterviewState;
 use crate::domain::time::Timestamp;
 use disk::{Durable, Files, failed};
+use open::Found;
 use shelf::Shelf;
 use verbs::Books;
 use writer::{Message, Shared, Verb, WAITING_MAX, Writer, lock, read};
@@ -89,8 +95,12 @@ impl Store {
     /// whole store, to `<path>.quarantine-<unix seconds>`. Only damage is moved aside; a full disk, a missing permission, a lock or a newer
     /// version are errors. Reads a few hundred bytes per interview.
     pub fn open(path: &Path, options: &Options, now: Timestamp) -> Result<Opened, StoreError> {
+        Self::opened_by(path, |path| open::open(path, options, now))
+    }
+
+    fn opened_by(path: &Path, open: impl FnOnce(&Path) -> Result<Found, StoreError>) -> Result<Opened, StoreError> {
         let path = std::path::absolute(path).map_err(|source| failed("find", path, source))?;
-        let found = open::open(&path, options, now)?;
+        let found = open(&path)?;
         let mut files = Files::open(&path)?;
         files.sync().map_err(|source| failed("sync", &path, source))?;
         let shared = Shared {
@@ -255,9 +265,7 @@ impl Store {
 
     /// Bytes of the file system that are free for the store.
     pub fn free_bytes(&self) -> Result<u64, StoreError> {
-        let found = rustix::fs::statvfs(self.path());
-        let free = found.map(|system| system.f_bavail.saturating_mul(system.f_frsize));
-        free.map_err(|error| failed("ask for the free space of", self.path(), error.into()))
+        free_bytes(self.path()).map_err(|source| failed("ask for the free space of", self.path(), source))
     }
 
     async fn write<T, F>(&self, verb: F) -> Result<T, StoreError>

@@ -15,6 +15,9 @@ use super::verbs::Counts;
 use super::writer::said;
 use crate::domain::time::Timestamp;
 
+/// What is behind a store's name when it was moved aside as a whole; the time follows.
+pub const QUARANTINE: &str = ".quarantine-";
+
 /// What opening has found.
 pub(super) struct Found {
     pub shelf: Shelf,
@@ -76,6 +79,23 @@ pub(super) fn open(path: &Path, options: &Options, now: Timestamp) -> Result<Fou
             "even a new store at {} is unreadable ({why})",
             path.display()
         ))),
+    }
+}
+
+/// Opens what is there, or begins anew; what is damaged is left as it is.
+pub(super) fn open_as_it_is(path: &Path, options: &Options) -> Result<Found, StoreError> {
+    make_folder(path)?;
+    match attempt(path, options) {
+        Ok((shelf, counts)) => Ok(Found {
+            shelf,
+            counts,
+            notes: Vec::new(),
+        }),
+        Err(Failure::Other(error)) => Err(error),
+        Err(Failure::Damaged(why)) => Err(StoreError::Damaged {
+            what: format!("the store at {}", path.display()),
+            why,
+        }),
     }
 }
 
@@ -174,7 +194,7 @@ fn quarantine(path: &Path, why: &str, now: Timestamp, notes: &mut Vec<String>) -
         return Err(StoreError::Locked { path: path.to_owned() });
     }
     let mut away = path.as_os_str().to_owned();
-    away.push(format!(".quarantine-{}", seconds(now)));
+    away.push(format!("{QUARANTINE}{}", seconds(now)));
     let away = unused(Path::new(&away));
     fs::rename(path, &away).map_err(|source| failed("move into quarantine", path, source))?;
     if let Some(parent) = path.parent() {
@@ -183,7 +203,7 @@ fn quarantine(path: &Path, why: &str, now: Timestamp, notes: &mut Vec<String>) -
     let (path, away) = (path.display(), away.display());
     let note = format!(
         "the store at {path} is damaged ({why}); it was moved as a whole to {away}, and an empty one was begun: interviews and reports from \
-         before are not in it. To restore a backup: stop interviewd, move {path} away, copy the backup's folder to {path}, start again"
+         before are not in it. To restore them: stop interviewd, `interviewd import` the newest backup from before, start again"
     );
     // The new store may still fail to open, and the next start would find it healthy.
     tracing::error!("{note}");

@@ -1,6 +1,7 @@
 //! What the store promises, tried from outside; here is what the tests are made of.
 
 mod durability;
+mod keeping;
 mod life;
 mod opening;
 mod reading;
