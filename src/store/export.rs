@@ -23,7 +23,7 @@ use super::shelf::{Shelf, missing};
 use super::{Store, keys, reads};
 use crate::domain::ids::InterviewId;
 use crate::domain::interview::Interview;
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::time::Timestamp;
 
 /// What the first line says it is.
@@ -244,16 +244,6 @@ impl Entry {
     /// is the same.
     pub fn difference(&self, there: &Self) -> Option<&'static str> {
         let (line, stored) = (&self.interview, &there.interview);
-        let same_outcomes = self
-            .outcomes
-            .iter()
-            .zip(&there.outcomes)
-            .all(|(line, stored)| line.is_none() || line == stored);
-        let same_report = match (&self.report, &there.report) {
-            (Some(line), Some(stored)) => line.get() == stored.get(),
-            (Some(_), None) => false,
-            (None, _) => true,
-        };
         let fields = [
             ("language", line.language == stored.language),
             ("position", line.position == stored.position),
@@ -263,10 +253,47 @@ impl Entry {
             ("opening", self.opened == there.opened),
             ("rubric", self.rubric == there.rubric),
             ("time of submission", self.submitted_at == there.submitted_at),
-            ("report", same_report),
-            ("scores", same_outcomes),
+            ("phase", self.may_become(there)),
+            ("report", self.report_may_become(there)),
+            ("scores", self.outcomes_may_become(there)),
         ];
         fields.into_iter().find_map(|(field, equal)| (!equal).then_some(field))
+    }
+
+    fn may_become(&self, there: &Self) -> bool {
+        let phase = match self.phase {
+            Phase::Open => true,
+            Phase::Finished => there.phase != Phase::Open,
+            Phase::Cancelled => there.phase == Phase::Cancelled,
+        };
+        phase && (self.due_since.is_none() || self.due_since == there.due_since || self.was_retried(there))
+    }
+
+    fn report_may_become(&self, there: &Self) -> bool {
+        let is_replaced = self.was_retried(there) || (self.report_is_earlier && !there.report_is_earlier);
+        match (&self.report, &there.report) {
+            (None, _) => true,
+            (Some(line), Some(stored)) => is_replaced || line.get() == stored.get(),
+            // A retry that was cancelled drops the report.
+            (Some(_), None) => is_replaced && there.phase == Phase::Cancelled,
+        }
+    }
+
+    fn outcomes_may_become(&self, there: &Self) -> bool {
+        let is_scored_again =
+            |outcome: &Outcome| self.was_retried(there) && matches!(outcome.verdict, Verdict::Unscored { .. });
+        self.outcomes
+            .iter()
+            .zip(&there.outcomes)
+            .all(|(line, stored)| match line {
+                None => true,
+                Some(outcome) => is_scored_again(outcome) || stored.as_ref() == Some(outcome),
+            })
+    }
+
+    /// Whether the one that is there is of a later generation.
+    fn was_retried(&self, there: &Self) -> bool {
+        self.due_since.is_some() && there.due_since > self.due_since
     }
 }
 

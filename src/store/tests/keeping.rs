@@ -191,12 +191,53 @@ async fn importing_again_changes_nothing_and_what_is_there_always_stays() {
         .map(|one| new.standing(&one.entry).unwrap())
         .collect();
     assert_eq!(asked, again);
-    // The older line of an interview that was scored otherwise in between is another one's.
-    new.end("scoring", &[unscored(), scored("b")]).await;
-    let newer = exported(&new);
-    old.end("scoring", &[scored("other")]).await;
-    let standings = old.take_in(&newer).await;
-    assert_eq!(standings[7], Standing::Conflict("scores"), "{standings:?}");
+}
+
+#[tokio::test]
+async fn an_interview_that_has_gone_on_since_is_the_same_and_one_that_went_another_way_is_not() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (old, new) = (store(one.path()), store(other.path()));
+    old.fill().await;
+    let lines = exported(&old);
+    new.take_in(&lines).await;
+    new.end("scoring", &[scored("a")]).await;
+    new.close(&id("open"), at(81)).await.unwrap();
+    new.reopen(&id("partial"), at(82)).await.unwrap();
+    new.end("retried", &[unscored(), scored("b")]).await;
+    new.report_on("retried", narrative()).await;
+    new.cancel(&id("empty")).await.unwrap();
+    assert!(
+        new.take_in(&lines)
+            .await
+            .iter()
+            .all(|standing| *standing == Standing::AlreadyThere)
+    );
+    new.cancel(&id("partial")).await.unwrap();
+    assert!(
+        new.take_in(&lines)
+            .await
+            .iter()
+            .all(|standing| *standing == Standing::AlreadyThere)
+    );
+    // The other way round the lines say what is not there, and nothing of it is taken.
+    let before = exported(&old);
+    let conflict = Standing::Conflict;
+    let expected = [
+        ("complete", Standing::AlreadyThere),
+        ("partial", conflict("phase")),
+        ("retried", conflict("report")),
+        ("cancelled", Standing::AlreadyThere),
+        ("open", conflict("phase")),
+        ("empty", conflict("phase")),
+        ("scoring", conflict("scores")),
+        ("reporting", Standing::AlreadyThere),
+    ];
+    let found = old.take_in(&exported(&new)).await;
+    assert_eq!(old.ids(None), expected.map(|(id, _)| id));
+    assert_eq!(found, expected.map(|(_, standing)| standing));
+    assert_eq!(exported(&old), before);
+    old.end("scoring", &[scored("another")]).await;
+    assert_eq!(old.take_in(&exported(&new)).await[6], conflict("scores"));
 }
 
 #[tokio::test]
