@@ -5,6 +5,7 @@ pub mod backup;
 mod bring_up;
 mod faults;
 mod interviews;
+mod line;
 mod lives;
 pub mod planning;
 mod reports;
