@@ -9,11 +9,18 @@ use super::wheels::Variant;
 use super::{RuntimeError, sha256_hex};
 
 /// By variant and machine, as far as they have been looked at.
-const LIBRARIES: &[(Variant, &str, &str)] = &[(
-    Variant::Cpu,
-    "x86_64",
-    "fc44112fbe06d7d689c57e11d3862031f64711007e4ee020f8eed5185fd2c1d3",
-)];
+const LIBRARIES: &[(Variant, &str, &str)] = &[
+    (
+        Variant::Cpu,
+        "x86_64",
+        "fc44112fbe06d7d689c57e11d3862031f64711007e4ee020f8eed5185fd2c1d3",
+    ),
+    (
+        Variant::Cpu,
+        "aarch64",
+        "8aa3b76b28c778a2b1dd660d34161adb1d508c9ccd04ff9dc80e26eca5df8467",
+    ),
+];
 
 /// Whether the library is byte for byte the one that was pinned; `None` for one that `setup` did not fetch, or that is not known.
 pub fn is_pinned(library: &Path) -> Result<Option<bool>, RuntimeError> {
