@@ -10,7 +10,6 @@ use super::rubrics::{Rubrics, RubricsError};
 use crate::actors::interview::{Doors, InterviewActor};
 use crate::actors::message::{Abandon, AddAnswer, Begin, Case, Finish, Life};
 use crate::actors::room::Place;
-use crate::domain::state::InterviewState;
 use crate::store::{Record, Store, StoreError, View};
 
 pub struct Lives {
@@ -70,10 +69,7 @@ impl Lives {
         }
         // The record may be overtaken by now: by another answer, by a cancellation, or by its own report.
         let view = self.store.view(&life.interview_id)?;
-        let goes_on = |view: &View| {
-            use InterviewState::{Open, Reporting, Scoring};
-            life_of(&view.record) == life && matches!(view.state(), Open | Scoring | Reporting)
-        };
+        let goes_on = |view: &View| life_of(&view.record) == life && view.state().goes_on();
         let Some(view) = view.filter(goes_on) else {
             return Ok(());
         };

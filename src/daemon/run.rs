@@ -1,7 +1,8 @@
 //! The daemon's life from start to stop.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, AsyncContext, Context, System};
@@ -28,7 +29,7 @@ use crate::socket::hub::Hub;
 use crate::socket::listener::{Bound, SocketError, bind};
 use crate::socket::options::Options;
 use crate::socket::server;
-use crate::store::{self, Opened, Store, StoreError};
+use crate::store::{self, Opened, Reserve, Store, StoreError};
 use crate::telemetry::Counters;
 
 /// What a daemon is started with.
@@ -69,6 +70,8 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// How often it is looked whether the parts that everything needs are there.
 const PRESENCE_CHECK: Duration = Duration::from_secs(1);
+/// How often the store is looked after: what waits for room on the disk waits so long once there is some.
+const STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// Open interviews are looked through at least so often for ones that nobody finishes.
 const EXPIRY_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
@@ -109,18 +112,13 @@ fn now() -> Timestamp {
 async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle) -> Result<(), StartError> {
     let signals = Signals::new().map_err(StartError::Signals)?;
     let opened = open_store(&settings.config).await?;
-    for note in &opened.notes {
-        tracing::error!("{note}");
-    }
     let options = Arc::new(socket_options(&settings.config));
     let socket = Arc::clone(&options);
     let bound = sockets.spawn(async move { bind(&socket).await }).await;
     let bound = bound.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
     let (stop, stopping) = watch::channel(None);
     let daemon = build(settings, source, opened.store, &bound, stop);
-    if !opened.notes.is_empty() {
-        daemon.damage.get_or_init(|| opened.notes.join(" "));
-    }
+    daemon.losses().note(opened.notes);
     daemon.recover();
     let (close, closed) = oneshot::channel::<()>();
     let path = bound.path().to_owned();
@@ -133,6 +131,8 @@ async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle)
     tokio::spawn(async move { finder.find_model().await });
     let keeper = Arc::clone(&daemon);
     tokio::spawn(async move { keeper.look_for_forgotten().await });
+    let keeper = Arc::clone(&daemon);
+    tokio::spawn(async move { keeper.tend_store().await });
     let ended = tokio::select! {
         drain = until_stopped(&daemon, signals, stopping) => {
             daemon.wind_down(drain).await;
@@ -150,8 +150,15 @@ async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle)
 /// A daemon that was killed holds its lock until the system has cleared it away: that much patience makes restarting at once possible.
 async fn open_store(config: &Config) -> Result<Opened, StoreError> {
     let begun = Instant::now();
+    let options = store::Options {
+        reserve: Reserve {
+            ballast_bytes: config.store.ballast_mib << 20,
+            floor_bytes: config.store.free_floor_mib << 20,
+        },
+        ..store::Options::default()
+    };
     loop {
-        match Store::open(&config.store.path, &store::Options::default(), now()) {
+        match Store::open(&config.store.path, &options, now()) {
             Err(StoreError::Locked { .. }) if begun.elapsed() < LOCK_PATIENCE => {
                 tokio::time::sleep(LOCK_PATIENCE / 20).await;
             }
@@ -187,7 +194,7 @@ impl Watchers for ToHub {
     }
 }
 
-fn build(
+pub(super) fn build(
     settings: Settings,
     source: Source,
     store: Store,
@@ -248,7 +255,7 @@ fn build(
         condition: std::sync::Mutex::new(Condition::default()),
         loading: tokio::sync::Mutex::default(),
         draining: AtomicBool::new(false),
-        damage: OnceLock::new(),
+        losses: std::sync::Mutex::default(),
         stop,
     })
 }
@@ -294,20 +301,45 @@ async fn until_stopped(
 }
 
 impl Daemon {
-    /// Feeds what is unfinished in the store into the ordinary path.
+    /// Feeds what is unfinished in the store into the ordinary path. May be repeated: what is under way stays so.
     fn recover(&self) {
-        match self.store.unfinished() {
-            Ok(unfinished) => {
-                tracing::info!(interviews = unfinished.len(), "unfinished interviews go on");
-                for record in unfinished {
-                    let places = self.room.recover(record.interview.answers().len());
-                    self.engage(record, places);
-                }
-            }
+        let unfinished = match self.store.unfinished() {
+            Ok(unfinished) => unfinished,
+            Err(StoreError::Full(_)) => return, // it could not be opened; this comes again when it has been
             Err(error) => {
                 let reason = format!("unfinished interviews do not go on: {}", with_causes(&error));
                 tracing::error!(reason);
-                self.damage.get_or_init(|| reason);
+                self.losses().set_unknown(reason);
+                return;
+            }
+        };
+        tracing::info!(interviews = unfinished.records.len(), "unfinished interviews go on");
+        let mut stuck = BTreeSet::new();
+        let mut stays = |name: String, error: &dyn std::error::Error| {
+            let reason = with_causes(error);
+            tracing::error!(interview = name, reason, "the interview does not go on; the others do");
+            stuck.insert(name);
+        };
+        for unreadable in unfinished.unreadable {
+            stays(unreadable.name, &unreadable.error);
+        }
+        for record in unfinished.records {
+            let places = self.room.recover(record.interview.answers().len());
+            let name = record.interview.id.to_string();
+            if let Err(error) = self.lives.engage(record, places) {
+                stays(name, &error);
+            }
+        }
+        self.losses().set_stuck(stuck);
+    }
+
+    /// Has the store look after its disk; sets to work what is unfinished in it whenever it has been opened.
+    async fn tend_store(&self) {
+        loop {
+            tokio::time::sleep(STORE_INTERVAL).await;
+            if let Some(notes) = self.store.tend((self.clock)()).await {
+                self.losses().note(notes);
+                self.recover();
             }
         }
     }
