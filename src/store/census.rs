@@ -26,12 +26,19 @@ pub(super) struct Census {
     pub counts: Counts,
     /// Interviews whose head cannot be understood: nothing of them can be read.
     pub unreadable: Vec<String>,
-    facts: Facts,
+    held: Held,
 }
 
 /// What a store that was closed well must be found with.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Facts {
+    /// Of sled's data file.
+    data_bytes: u64,
+    held: Held,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Held {
     interviews: u64,
     next_number: u64,
     /// Of everything but interviews, outcomes and reports themselves, and of how many outcomes each unfinished interview has.
@@ -90,7 +97,7 @@ pub(super) fn take(shelf: &Shelf) -> Result<Census, StoreError> {
     Ok(Census {
         counts,
         unreadable: unreadable.into_iter().map(|number| name(shelf, number)).collect(),
-        facts: Facts {
+        held: Held {
             interviews: sequences.len() as u64,
             next_number,
             checksum: checksum.finalize(),
@@ -123,36 +130,63 @@ fn check_unfinished(shelf: &Shelf, going_on: &[u64], unreadable: &[u64]) -> Resu
     }
 }
 
+/// What was written down at the last clean stop, if there is that and it is not damaged itself.
+fn facts(store: &Path) -> Result<Option<Facts>, Disagreement> {
+    let path = store.join(FACTS);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Disagreement::Unknown(failed("read", &path, source))),
+    };
+    let facts = format::decode("what was written down at the last stop", &bytes);
+    Ok(facts
+        .inspect_err(|error| tracing::warn!(%error, "the store cannot be held against its last stop"))
+        .ok())
+}
+
+/// Before sled sees its data file, which it would take for whole: whether it is as long as it was when the store was closed well.
+pub(super) fn check_length(store: &Path) -> Result<(), Disagreement> {
+    let Some(facts) = facts(store)? else { return Ok(()) };
+    let found = data_bytes(store).unwrap_or(0);
+    match found < facts.data_bytes {
+        true => Err(Disagreement::Damage(format!(
+            "its data file has {found} bytes, when it was closed it had {}",
+            facts.data_bytes
+        ))),
+        false => Ok(()),
+    }
+}
+
+fn data_bytes(store: &Path) -> io::Result<u64> {
+    Ok(fs::metadata(store.join("db"))?.len())
+}
+
 impl Census {
     /// Holds it against what was written down at the last clean stop, if there is that; then takes that away, before anything changes.
     pub fn check(&self, store: &Path) -> Result<(), Disagreement> {
-        let path = store.join(FACTS);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(source) => return Err(Disagreement::Unknown(failed("read", &path, source))),
-        };
-        match format::decode::<Facts>("what was written down at the last stop", &bytes) {
-            Ok(facts) if facts == self.facts => {}
-            Ok(facts) => {
-                return Err(Disagreement::Damage(format!(
-                    "when it was closed it held {} interviews, now it holds {}, or others",
-                    facts.interviews, self.facts.interviews
-                )));
-            }
-            // It is damaged itself, and says nothing about the store.
-            Err(error) => tracing::warn!(%error, "the store cannot be held against its last stop"),
+        if let Some(Facts { held, .. }) = facts(store)?
+            && held != self.held
+        {
+            return Err(Disagreement::Damage(format!(
+                "when it was closed it held {} interviews, now it holds {}, or others",
+                held.interviews, self.held.interviews
+            )));
         }
-        fs::remove_file(&path)
-            .and_then(|()| sync(store))
-            .map_err(|source| Disagreement::Unknown(failed("remove", &path, source)))
+        let path = store.join(FACTS);
+        match fs::remove_file(&path).and_then(|()| sync(store)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|source| Disagreement::Unknown(failed("remove", &path, source))),
+        }
     }
 
     /// Writes down what the store, which is closed, must be found with.
-    pub fn write_down(&self, store: &Path) -> io::Result<()> {
-        let path = store.join(FACTS);
-        let mut file = File::create(&path)?;
-        file.write_all(&format::encode(&self.facts))?;
+    pub fn write_down(self, store: &Path) -> io::Result<()> {
+        let facts = Facts {
+            data_bytes: data_bytes(store)?,
+            held: self.held,
+        };
+        let mut file = File::create(store.join(FACTS))?;
+        file.write_all(&format::encode(&facts))?;
         file.sync_all()?;
         sync(store)
     }

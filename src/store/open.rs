@@ -149,6 +149,7 @@ fn make_folder(path: &Path) -> Result<(), StoreError> {
 /// Opens sled and reads everything that starting needs. sled panics on some damage; that is damage too.
 fn attempt(path: &Path, options: &Options) -> Result<(Shelf, Census), Failure> {
     let begun = has_begun(path);
+    census::check_length(path)?;
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let shelf = database(path, options)?;
         if begun && shelf.db.is_empty() {
