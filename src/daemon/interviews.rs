@@ -117,7 +117,7 @@ impl Daemon {
     pub(super) fn engage(&self, record: Record, places: Vec<Place>) {
         let id = record.interview.id.clone();
         if let Err(error) = self.lives.engage(record, places) {
-            tracing::error!(interview = id.as_str(), %error, "the interview is stored, but its work cannot begin");
+            self.does_not_begin(id.as_str(), &error);
         }
     }
 

@@ -22,9 +22,14 @@ impl Losses {
         }
     }
 
-    /// These interviews, and no other, do not go on.
-    pub fn set_stuck(&mut self, stuck: BTreeSet<String>) {
-        self.stuck = stuck;
+    /// The interview does not go on.
+    pub fn add_stuck(&mut self, name: &str) {
+        self.stuck.insert(name.to_owned());
+    }
+
+    /// All are looked through again.
+    pub fn forget_all_stuck(&mut self) {
+        self.stuck.clear();
         self.unknown = None;
     }
 
@@ -56,15 +61,18 @@ impl Losses {
 mod tests {
     use super::*;
 
-    fn stuck(names: impl IntoIterator<Item = usize>) -> BTreeSet<String> {
-        names.into_iter().map(|n| format!("iv{n:02}")).collect()
+    fn stuck(names: impl IntoIterator<Item = usize>) -> Losses {
+        let mut losses = Losses::default();
+        for n in names {
+            losses.add_stuck(&format!("iv{n:02}"));
+        }
+        losses
     }
 
     #[test]
     fn how_many_and_which_interviews_do_not_go_on_is_said_until_they_are_gone() {
-        let mut losses = Losses::default();
-        assert_eq!(losses.in_words(), None);
-        losses.set_stuck(stuck([1, 2]));
+        assert_eq!(Losses::default().in_words(), None);
+        let mut losses = stuck([1, 2]);
         let words = losses.in_words().unwrap();
         assert!(
             words.starts_with("2 unfinished interviews cannot be read and do not go on: iv01, iv02 ("),
@@ -77,9 +85,7 @@ mod tests {
 
     #[test]
     fn of_many_the_first_are_named() {
-        let mut losses = Losses::default();
-        losses.set_stuck(stuck(0..25));
-        let words = losses.in_words().unwrap();
+        let words = stuck(0..25).in_words().unwrap();
         assert!(
             words.starts_with("25 unfinished") && words.contains("iv19 and 5 more"),
             "{words}"
@@ -92,7 +98,7 @@ mod tests {
         losses.note(vec!["moved away".to_owned()]);
         losses.set_unknown("the index is gone".to_owned());
         assert_eq!(losses.in_words().unwrap(), "moved away; the index is gone");
-        losses.set_stuck(BTreeSet::new());
+        losses.forget_all_stuck();
         assert_eq!(losses.in_words().unwrap(), "moved away");
     }
 }

@@ -4,6 +4,7 @@ mod admin;
 mod bring_up;
 mod faults;
 mod interviews;
+mod line;
 mod lives;
 mod losses;
 pub mod planning;

@@ -1,6 +1,5 @@
 //! The daemon's life from start to stop.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use super::faults::with_causes;
-use super::lives::Lives;
+use super::lives::{EngageError, Lives};
 use super::rubrics::{Rubrics, RubricsError};
 use super::turns::Turns;
 use super::{Condition, Daemon, Ready, Settings};
@@ -23,6 +22,7 @@ use crate::actors::report::{ReportActor, Watchers};
 use crate::actors::room::Room;
 use crate::config::{Config, Loaded, Source};
 use crate::domain::event::Event;
+use crate::domain::ids::InterviewId;
 use crate::domain::state::InterviewState;
 use crate::domain::time::Timestamp;
 use crate::socket::hub::Hub;
@@ -120,6 +120,12 @@ async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle)
     let daemon = build(settings, source, opened.store, &bound, stop);
     daemon.losses().note(opened.notes);
     daemon.recover();
+    let beginner = Arc::clone(&daemon);
+    let beginning = async move {
+        let unbegun = |id: &InterviewId, error: &EngageError| beginner.does_not_begin(id.as_str(), error);
+        beginner.lives.keep_beginning(unbegun).await;
+    };
+    sockets.spawn(beginning); // it looks into the store, as requests do
     let (close, closed) = oneshot::channel::<()>();
     let path = bound.path().to_owned();
     let service = Arc::new(Arc::clone(&daemon));
@@ -237,7 +243,7 @@ pub(super) fn build(
     };
     let arbiter = System::current().arbiter().clone();
     Arc::new(Daemon {
-        lives: Lives::new(arbiter, doors, store.clone(), Arc::clone(&rubrics)),
+        lives: Lives::new(arbiter, doors, store.clone(), Arc::clone(&rubrics), Arc::clone(&room)),
         turns: Turns::new(),
         store,
         hub,
@@ -314,23 +320,25 @@ impl Daemon {
             }
         };
         tracing::info!(interviews = unfinished.records.len(), "unfinished interviews go on");
-        let mut stuck = BTreeSet::new();
-        let mut stays = |name: String, error: &dyn std::error::Error| {
-            let reason = with_causes(error);
-            tracing::error!(interview = name, reason, "the interview does not go on; the others do");
-            stuck.insert(name);
-        };
+        self.losses().forget_all_stuck();
         for unreadable in unfinished.unreadable {
-            stays(unreadable.name, &unreadable.error);
+            self.does_not_begin(&unreadable.name, &unreadable.error);
         }
         for record in unfinished.records {
             let places = self.room.recover(record.interview.answers().len());
-            let name = record.interview.id.to_string();
-            if let Err(error) = self.lives.engage(record, places) {
-                stays(name, &error);
-            }
+            self.engage(record, places);
         }
-        self.losses().set_stuck(stuck);
+    }
+
+    /// The interview is stored, and its work stays undone; that of all others goes on.
+    pub(super) fn does_not_begin(&self, name: &str, error: &(impl std::error::Error + 'static)) {
+        let reason = with_causes(error);
+        tracing::error!(
+            interview = name,
+            reason,
+            "the interview is stored, but its work cannot begin"
+        );
+        self.losses().add_stuck(name);
     }
 
     /// Has the store look after its disk; sets to work what is unfinished in it whenever it has been opened.
