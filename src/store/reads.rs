@@ -139,13 +139,15 @@ pub(super) fn list(
     Ok(page)
 }
 
+/// An interview's sequence and head; `None`: one that cannot be read.
+type Candidate = Result<Option<(u64, Head)>, StoreError>;
+
 /// Those that may be in that state, in the order of submission: states that end an interview are looked for everywhere, others in their index.
-/// `None`: one that cannot be read.
 fn candidates(
     shelf: &Shelf,
     state: Option<InterviewState>,
     after: Option<u64>,
-) -> Box<dyn Iterator<Item = Result<Option<(u64, Head)>, StoreError>> + '_> {
+) -> Box<dyn Iterator<Item = Candidate> + '_> {
     use InterviewState::{Cancelled, Complete, Open, Partial, Reporting, Scoring};
     let key = match state {
         None | Some(Complete | Partial | Cancelled) => keys::head as fn(u64) -> Vec<u8>,

@@ -100,8 +100,8 @@ impl<'a> Books<'a> {
         for (index, answer) in answers.iter().enumerate() {
             changes.put_answer(number, index, answer);
         }
-        changes.insert(keys::id(id.as_str()), &number.to_be_bytes());
-        changes.insert(keys::unfinished(number), &[]);
+        changes.insert(keys::id(id.as_str()), number.to_be_bytes());
+        changes.insert(keys::unfinished(number), b"");
         let rubric = keys::rubric(&head.rubric_hash);
         if self.shelf.value(&rubric)?.is_none() {
             changes.put(&rubric, &new.rubric_text.as_ref());
@@ -253,7 +253,7 @@ impl<'a> Books<'a> {
         head.generation = number;
         head.due_since = Some(at);
         changes.put_head(sequence, &head);
-        changes.insert(keys::unfinished(sequence), &[]);
+        changes.insert(keys::unfinished(sequence), b"");
         self.commit(changes, Purpose::New)?;
         let (after, _) = self.shelf.standing(sequence, &head)?;
         self.counts.moved(Some(before), Some(after));
