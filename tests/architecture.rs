@@ -89,6 +89,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("actix", &["actors", "daemon"]),
     ("clap", &["cli", "main"]),
+    ("crc32fast", &["store"]),
     ("flate2", &["store"]),
     ("indicatif", &["cli", "main"]),
     ("libloading", &["engine/onnx"]),

@@ -8,12 +8,13 @@ use std::path::Path;
 use rustix::process::geteuid;
 
 use super::exit::Failure;
-use crate::store::{Options, Store, StoreError};
+use crate::daemon::now;
+use crate::store::{Store, StoreError};
 
 /// Opens it; a damaged one is left as it is.
 pub fn open(path: &Path) -> Result<Store, Failure> {
     check_owner(path, fs::metadata(path).map(|folder| folder.uid()), geteuid().as_raw())?;
-    Store::open_as_it_is(path, &Options::default()).map_err(|error| match error {
+    Store::open_as_it_is(path, now()).map_err(|error| match error {
         StoreError::Locked { .. } => Failure::failed(format!(
             "the store at {} is in use by a daemon; `interviewd shutdown` stops it",
             path.display()

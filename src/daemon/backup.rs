@@ -28,8 +28,8 @@ const NEXT_TRY: Duration = Duration::from_secs(3_600);
 /// A backup rests so many times as long as it works: it takes a fifth of a core at most, and answers are being scored.
 const REST: u32 = 4;
 const REST_MAX: Duration = Duration::from_secs(1);
-/// Times the store's size that must be free: room for the backup, and as much again for the store.
-pub const ROOM: u64 = 2;
+/// Times the store's size that must be free above store.free_floor_mib: room for the backup, and as much again for the store.
+const ROOM: u64 = 2;
 
 /// How a backup's file is called, with the moment at which it was begun in between.
 const NAME: (&str, &str) = ("interviewd-", ".jsonl.gz");
@@ -40,6 +40,7 @@ const MOMENT: &str = "%Y%m%dT%H%M%SZ";
 pub struct Backups {
     pub folder: PathBuf,
     store: PathBuf,
+    floor_bytes: u64,
 }
 
 /// A backup that is there.
@@ -79,7 +80,13 @@ impl Backups {
         Self {
             folder,
             store: config.store.path.clone(),
+            floor_bytes: config.store.free_floor_mib << 20,
         }
+    }
+
+    /// Bytes that must be free for a backup of a store of this size.
+    pub fn room(&self, store_bytes: u64) -> u64 {
+        store_bytes.saturating_mul(ROOM).saturating_add(self.floor_bytes)
     }
 
     /// Oldest first. Those of a time that has yet to come, when the clock was wrong, count as the oldest: they must not stay for ever.
@@ -157,7 +164,7 @@ impl Backups {
     }
 
     fn look_for_room(&self, store: &Store) -> Result<(), Problem> {
-        let needed = store.size_bytes()?.saturating_mul(ROOM);
+        let needed = self.room(store.size_bytes()?);
         let free = free_bytes(&self.folder).map_err(|source| self.folder_problem(source))?;
         if free >= needed {
             return Ok(());

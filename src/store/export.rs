@@ -11,13 +11,13 @@
 
 use std::collections::HashSet;
 use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::error::StoreError;
+use super::open::guarded;
 use super::record::Phase;
 use super::shelf::{Shelf, missing};
 use super::{Store, keys, reads};
@@ -142,12 +142,12 @@ impl Store {
             Some(text) => Place::parse(text)?,
             None => Place {
                 after: 0,
-                until: self.read(Shelf::next_number)?,
+                until: self.read("the store's counter", Shelf::next_number)?,
             },
         };
         let (mut page, mut bytes) = (Page::default(), 0);
         while bytes < PAGE_BYTES {
-            let Some(found) = self.read(|shelf| next(shelf, place))? else {
+            let Some(found) = self.read("the next interview", |shelf| next(shelf, place))? else {
                 return Ok(page);
             };
             place.after = found.sequence;
@@ -160,7 +160,7 @@ impl Store {
                         page.rubrics.push(rubric);
                     }
                 }
-                Err(error @ (StoreError::ShutDown | StoreError::Io { .. })) => return Err(error),
+                Err(error) if !is_its_own(&error) => return Err(error),
                 Err(error) => page.unreadable.push(error.to_string()),
             }
         }
@@ -176,18 +176,22 @@ fn next(shelf: &Shelf, place: Place) -> Result<Option<Found>, StoreError> {
         return Ok(None);
     };
     let sequence = keys::sequence(&key?).ok_or_else(|| missing("the number of an interview"))?;
-    // sled panics on some damage, and the interviews behind it may be sound.
-    let read = catch_unwind(AssertUnwindSafe(|| {
+    let read = guarded(format_args!("the interview no. {sequence}"), || {
         let entry = entry(shelf, sequence)?;
         let text = reads::rubric(shelf, &entry.rubric)?;
         let text = text.ok_or_else(|| missing(format!("the rubric of the interview {}", entry.interview.id)))?;
         let hash = entry.rubric.clone();
         Ok((entry, RubricText { hash, text }))
-    }));
-    Ok(Some(Found {
-        sequence,
-        read: read.unwrap_or_else(|_| Err(missing(format!("a sound page of the interview no. {sequence}")))),
-    }))
+    });
+    Ok(Some(Found { sequence, read }))
+}
+
+/// Whether only this interview cannot be read.
+fn is_its_own(error: &StoreError) -> bool {
+    !matches!(
+        error,
+        StoreError::ShutDown | StoreError::Full(_) | StoreError::Broken(_) | StoreError::Io { .. }
+    )
 }
 
 /// What is stored of the interview with this id.

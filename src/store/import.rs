@@ -12,9 +12,10 @@ use super::error::StoreError;
 use super::export::{End, Entry, FORMAT, Header, RubricText, VERSION, entry_of, hex};
 use super::record::Phase;
 use super::shelf::Shelf;
-use super::{Opened, Options, Store};
+use super::{Options, Store};
 use crate::domain::ids::InterviewId;
 use crate::domain::report::Report;
+use crate::domain::time::Timestamp;
 
 /// Longest line that is read: far more than an interview at every limit takes.
 const LINE_BYTES_MAX: u64 = 256 << 20;
@@ -89,15 +90,19 @@ struct AnyHeader {
 }
 
 impl Store {
-    /// As [`Store::open`], but damage is an error: nothing is moved aside.
-    pub fn open_as_it_is(path: &Path, options: &Options) -> Result<Self, StoreError> {
-        let Opened { store, .. } = Self::opened_by(path, |path| super::open::open_as_it_is(path, options))?;
-        Ok(store)
+    /// As [`Store::open`], but damage is an error: the store is left where it is.
+    pub fn open_as_it_is(path: &Path, now: Timestamp) -> Result<Self, StoreError> {
+        let options = Options {
+            leaves_damage: true,
+            ..Options::default()
+        };
+        Ok(Self::open(path, &options, now)?.store)
     }
 
     /// How an interview of an export stands to what is here.
     pub fn standing(&self, entry: &Entry) -> Result<Standing, StoreError> {
-        self.read(|shelf| standing(shelf, entry))
+        let what = format_args!("the interview {}", entry.interview.id);
+        self.read(what, |shelf| standing(shelf, entry))
     }
 
     /// Puts interviews of an export in, in their order, after everything that is here; none takes the place of another. Unfinished ones go on

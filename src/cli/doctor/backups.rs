@@ -8,7 +8,7 @@ use super::{Finding, can_be_made, nearest, open_to_others, shown, store};
 use crate::cli::exit::Failure;
 use crate::cli::text::{bytes, count, seconds};
 use crate::config::Config;
-use crate::daemon::backup::{Backup, Backups, ROOM};
+use crate::daemon::backup::{Backup, Backups};
 use crate::domain::time::Timestamp;
 use crate::store::import::ExportReader;
 use crate::store::{QUARANTINE, export_file, free_bytes};
@@ -36,7 +36,7 @@ pub fn findings(config: &Config, now: Timestamp) -> Vec<Finding> {
         return findings;
     }
     findings.push(newest(config, &name, &there, now));
-    findings.extend(room(config, &backups.folder));
+    findings.extend(room(config, &backups));
     findings
 }
 
@@ -143,7 +143,8 @@ fn moved_at(aside: &Path) -> Option<i64> {
     moment.split('-').next()?.parse().ok()
 }
 
-fn room(config: &Config, folder: &Path) -> Option<Finding> {
+fn room(config: &Config, backups: &Backups) -> Option<Finding> {
+    let folder = &backups.folder;
     if !can_be_made(folder) {
         return Some(Finding::error(
             CHECK,
@@ -151,7 +152,7 @@ fn room(config: &Config, folder: &Path) -> Option<Finding> {
             "make it, writable by the daemon's user alone, or choose another path",
         ));
     }
-    let needed = store::size(&config.store.path).unwrap_or(0).saturating_mul(ROOM);
+    let needed = backups.room(store::size(&config.store.path).unwrap_or(0));
     let free = free_bytes(nearest(folder)).ok()?;
     (free < needed).then(|| {
         let found = format!(

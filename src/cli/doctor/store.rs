@@ -13,14 +13,13 @@ use crate::cli::interrupt;
 use crate::cli::leftovers::Leftovers;
 use crate::cli::text::{bytes, count};
 use crate::config::Config;
-use crate::store::{Options, Store, StoreError, free_bytes, is_in_use};
+use crate::daemon::now;
+use crate::store::{Store, StoreError, free_bytes, is_in_use};
 
 const CHECK: &str = "store";
 const DISK: &str = "disk";
 /// Opening a store changes files in it, so a copy is opened, up to this size.
 const COPIED_BYTES_MAX: u64 = 256 << 20;
-/// Less than this free, and the daemon soon refuses what it is sent.
-const FREE_BYTES_MIN: u64 = 64 << 20;
 const FREE_BYTES_COMFORTABLE: u64 = 1 << 30;
 
 /// What a copy of the store says.
@@ -34,7 +33,7 @@ pub fn findings(config: &Config) -> Result<Vec<Finding>, Failure> {
     let name = shown(path, "store.path");
     let folder = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(vec![not_there(path, &name), room(path, 0)]);
+            return Ok(vec![not_there(path, &name), room(config, 0)]);
         }
         Err(error) => {
             let found = format!("{name} cannot be looked at: {error}");
@@ -63,7 +62,7 @@ pub fn findings(config: &Config) -> Result<Vec<Finding>, Failure> {
     }
     let size = size(path).unwrap_or(0);
     findings.push(contents(path, &name, size)?);
-    findings.push(room(path, size));
+    findings.push(room(config, size));
     Ok(findings)
 }
 
@@ -177,7 +176,7 @@ fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Opens a store that is nobody else's and reads all of it.
 fn read(path: &Path) -> Result<Read, StoreError> {
-    let store = Store::open_as_it_is(path, &Options::default())?;
+    let store = Store::open_as_it_is(path, now())?;
     let (mut read, mut after) = (
         Read {
             interviews: 0,
@@ -196,7 +195,8 @@ fn read(path: &Path) -> Result<Read, StoreError> {
     }
 }
 
-fn room(path: &Path, size: u64) -> Finding {
+fn room(config: &Config, size: u64) -> Finding {
+    let path = &config.store.path;
     let free = match free_bytes(nearest(path)) {
         Ok(free) => free,
         Err(error) => {
@@ -205,10 +205,14 @@ fn room(path: &Path, size: u64) -> Finding {
         }
     };
     let found = format!("{} are free for the store, which has {}", bytes(free), bytes(size));
-    let advice = "make room, or move the store to a larger disk";
+    let floor_mib = config.store.free_floor_mib;
     match free {
-        ..FREE_BYTES_MIN => Finding::error(DISK, found, advice),
-        FREE_BYTES_MIN..FREE_BYTES_COMFORTABLE => Finding::warning(DISK, found, advice),
+        _ if free < floor_mib << 20 => Finding::error(
+            DISK,
+            format!("{found}: with less than store.free_floor_mib = {floor_mib} new interviews are refused"),
+            "make room, or move the store to a larger disk",
+        ),
+        ..FREE_BYTES_COMFORTABLE => Finding::warning(DISK, found, "make room, or move the store to a larger disk"),
         _ => Finding::ok(DISK, found),
     }
 }
@@ -261,7 +265,7 @@ mod tests {
             yet[0].level == Level::Ok && yet[0].found.contains("not there yet"),
             "{yet:?}"
         );
-        drop(Store::open_as_it_is(&path, &Options::default()).unwrap());
+        drop(Store::open_as_it_is(&path, now()).unwrap());
         let before = everything(folder.path());
         let found = findings(&config).unwrap();
         assert!(
@@ -275,7 +279,7 @@ mod tests {
     fn a_store_that_is_in_use_is_well() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
-        let _open = Store::open_as_it_is(&path, &Options::default()).unwrap();
+        let _open = Store::open_as_it_is(&path, now()).unwrap();
         let found = findings(&config(path)).unwrap();
         assert!(
             found[0].level == Level::Ok && found[0].found.contains("in use by a daemon"),
@@ -287,7 +291,7 @@ mod tests {
     fn damage_and_an_open_folder_are_named_with_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
-        drop(Store::open_as_it_is(&path, &Options::default()).unwrap());
+        drop(Store::open_as_it_is(&path, now()).unwrap());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let db = path.join("db");
         fs::write(&db, vec![0x5a; fs::metadata(&db).unwrap().len() as usize]).unwrap();

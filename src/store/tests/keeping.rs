@@ -105,7 +105,7 @@ async fn whatever_state_an_interview_is_in_it_comes_back_in_that_state() {
     assert_eq!(new.recounted(), old.recounted());
     assert_eq!(new.ids(None), old.ids(None));
     let going_on = |store: &Store| {
-        let unfinished = store.unfinished().unwrap().into_iter();
+        let unfinished = store.unfinished().unwrap().records.into_iter();
         unfinished
             .map(|record| record.interview.id.as_str().to_owned())
             .collect::<Vec<_>>()
@@ -152,11 +152,12 @@ async fn what_was_imported_goes_on_as_if_it_had_never_been_away() {
     assert!(
         new.unfinished()
             .unwrap()
+            .records
             .iter()
             .all(|record| record.sequence <= later.sequence)
     );
     assert_eq!(
-        new.delete(&id("complete")).await.unwrap().state(),
+        new.delete(&id("complete")).await.unwrap().unwrap().state(),
         InterviewState::Complete
     );
     assert_eq!(new.counted(), new.recounted());
@@ -287,12 +288,12 @@ async fn a_damaged_store_is_left_as_it_is_where_nothing_may_be_moved() {
     let store = store(folder.path());
     store.fill().await;
     store.shut_down().await;
-    let sound = Store::open_as_it_is(&path, &Options::default()).unwrap();
+    let sound = Store::open_as_it_is(&path, at(9)).unwrap();
     assert_eq!(sound.ids(None).len(), 8);
     sound.shut_down().await;
     let size = std::fs::metadata(path.join("db")).unwrap().len();
     std::fs::write(path.join("db"), vec![0x5a; usize::try_from(size).unwrap()]).unwrap();
-    let error = Store::open_as_it_is(&path, &Options::default()).err().unwrap();
+    let error = Store::open_as_it_is(&path, at(9)).err().unwrap();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }

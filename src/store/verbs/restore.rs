@@ -7,6 +7,7 @@ use crate::store::format;
 use crate::store::import::{Restore, Standing, standing};
 use crate::store::record::{Head, Phase, ReportHead};
 use crate::store::shelf::Changes;
+use crate::store::space::Purpose;
 
 impl Books<'_> {
     /// Nothing that is there is changed.
@@ -52,15 +53,15 @@ impl Books<'_> {
         if let Some(report) = &entry.report {
             changes.put(&keys::report(sequence), report);
         }
-        changes.0.insert(keys::id(id.as_str()), &sequence.to_be_bytes());
+        changes.insert(keys::id(id.as_str()), &sequence.to_be_bytes());
         if entry.phase != Phase::Cancelled && !state.is_reported() {
-            changes.0.insert(keys::unfinished(sequence), &[]);
+            changes.insert(keys::unfinished(sequence), &[]);
         }
         let rubric = keys::rubric(&entry.rubric);
         if self.shelf.value(&rubric)?.is_none() {
             changes.put(&rubric, &new.rubric_text.as_ref());
         }
-        self.commit(changes)?;
+        self.commit(changes, Purpose::New)?;
         self.counts.moved(None, Some(state));
         Ok(Standing::New)
     }
