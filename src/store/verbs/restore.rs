@@ -5,7 +5,7 @@ use crate::domain::report::Report;
 use crate::store::error::StoreError;
 use crate::store::format;
 use crate::store::import::{Restore, Standing, standing};
-use crate::store::record::{Head, Phase, ReportHead};
+use crate::store::record::{Head, ReportHead};
 use crate::store::shelf::Changes;
 use crate::store::space::Purpose;
 
@@ -54,7 +54,7 @@ impl Books<'_> {
             changes.put(&keys::report(sequence), report);
         }
         changes.insert(keys::id(id.as_str()), &sequence.to_be_bytes());
-        if entry.phase != Phase::Cancelled && !state.is_reported() {
+        if state.goes_on() {
             changes.insert(keys::unfinished(sequence), &[]);
         }
         let rubric = keys::rubric(&entry.rubric);
