@@ -13,6 +13,7 @@ mod run;
 mod service;
 mod settings;
 mod status;
+mod steps;
 mod turns;
 
 use std::path::Path;
