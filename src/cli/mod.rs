@@ -1,4 +1,4 @@
-//! The command line: one binary, one verb a task. Everything but `serve`, `demo`, `bench`, `setup`, `plan` and `config` is a client of the socket.
+//! The command line: one binary, one verb a task. Everything but `serve`, `demo`, `bench`, `setup`, `plan`, `model` and `config` is a client of the socket.
 
 mod args;
 mod bench;
@@ -14,6 +14,8 @@ mod files;
 mod interrupt;
 mod leftovers;
 mod list;
+mod model_check;
+mod model_check_text;
 mod output;
 mod plan;
 mod plan_text;
@@ -34,7 +36,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::args::{Args, ConfigVerb, Verb};
+use self::args::{Args, ConfigVerb, ModelVerb, Verb};
 use self::exit::{Exit, Failure};
 
 /// Runs the process's command line.
@@ -77,6 +79,9 @@ fn run(args: &Args) -> Result<(), Failure> {
         Verb::Retry(id) => calls::retry(global, id),
         Verb::Delete(id) => calls::delete(global, id),
         Verb::Plan(plan) => plan::run(global, plan),
+        Verb::Model(model) => match &model.verb {
+            ModelVerb::Check(check) => model_check::run(global, check),
+        },
         Verb::Bench(bench) => bench::run(global, bench),
         Verb::Drain => calls::drain(global),
         Verb::Resume => calls::resume(global),

@@ -6,6 +6,7 @@ mod faults;
 mod interviews;
 mod line;
 mod lives;
+pub mod model_check;
 pub mod planning;
 mod reports;
 mod rubrics;
