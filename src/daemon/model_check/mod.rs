@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde_json::json;
 
 pub use self::finding::{Fault, Finding, Status, Step, Told, verdict};
+use self::probe_run::ProbeError;
 use super::bring_up::{self, PROBED_WEIGHTS_MAX};
 use super::faults::with_causes;
 use super::planning::footprint;
@@ -243,10 +244,7 @@ impl Visit<'_> {
         self.take(Step::Scoring, |settings| {
             let options = bring_up::options(plan.device);
             let scored = probe_run::scoring(model, options, &scorer, &settings.rubric.rubric);
-            let scored = scored.map_err(|reason| {
-                let text = format!("a made-up answer could not be scored: {reason}; {NEW_EXPORT}");
-                Finding::error(Step::Scoring, Fault::Model, text)
-            })?;
+            let scored = scored.map_err(|error| failed_run(Step::Scoring, "a made-up answer could not be scored: ", &error))?;
             let text = format!(
                 "a made-up answer was scored in {:.1} s: a prompt of {} tokens, {} of at most {} written",
                 scored.took.as_secs_f64(),
@@ -351,14 +349,20 @@ fn memory(detected: &Detected, plan: &Plan, engine: &Planned) -> Finding {
     finding.with(facts)
 }
 
+fn failed_run(step: Step, what: &str, error: &ProbeError) -> Finding {
+    let reason = with_causes(error);
+    match error.is_out_of_memory() {
+        true => Finding::error(
+            step,
+            Fault::Here,
+            format!("{what}{reason}; set pool.slots_per_actor to fewer, or free memory"),
+        ),
+        false => Finding::error(step, Fault::Model, format!("{what}{reason}; {NEW_EXPORT}")),
+    }
+}
+
 fn logits(model: &mut dyn Model, device: DeviceKind) -> Result<((), Finding), Finding> {
-    let rows = probe_run::rows(model).map_err(|error| {
-        Finding::error(
-            Step::Logits,
-            Fault::Model,
-            format!("{}; {NEW_EXPORT}", with_causes(&error)),
-        )
-    })?;
+    let rows = probe_run::rows(model).map_err(|error| failed_run(Step::Logits, "", &error))?;
     let company = rows
         .companies
         .iter()

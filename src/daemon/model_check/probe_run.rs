@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::faults::with_causes;
 use crate::domain::ids::InterviewId;
 use crate::domain::interview::{AnswerDraft, Draft, Interview, Limits, Opening};
 use crate::domain::rubric::Rubric;
-use crate::engine::job::{Job, JobEvent, JobId, Output};
+use crate::engine::job::{Failure, Job, JobEvent, JobId, Output};
 use crate::engine::model::{DecodeRow, Model, ModelError, SlotId};
 use crate::engine::{Engine, Options, TokenId};
 use crate::scoring::{SCORING_BANK, Scorer, ScoringError};
@@ -27,17 +26,35 @@ pub(super) struct Rows {
     pub differs_in: Option<usize>,
 }
 
-/// Why there is nothing to compare.
+/// What went wrong in a run.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RowsError {
+pub(super) enum ProbeError {
     #[error("the model's logits are not finite numbers")]
     NotFinite,
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(transparent)]
+    Engine(#[from] Failure),
+    #[error(transparent)]
+    Scoring(#[from] ScoringError),
+    #[error("no interview can be made up for it: {0}")]
+    Interview(String),
+    #[error("the engine told nothing of it")]
+    Lost,
+}
+
+impl ProbeError {
+    /// Whether it is for want of memory, and no fault of the model.
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        matches!(
+            self,
+            Self::Model(ModelError::OutOfMemory { .. }) | Self::Engine(Failure::Model(ModelError::OutOfMemory { .. }))
+        )
+    }
 }
 
 /// Decodes a few tokens of one sequence alone, then in company and in another slot.
-pub(super) fn rows(model: &mut dyn Model) -> Result<Rows, RowsError> {
+pub(super) fn rows(model: &mut dyn Model) -> Result<Rows, ProbeError> {
     let slots = model.shape().banks[SCORING_BANK].slots;
     let alone = decoded(model, 1)?;
     let companies: Vec<_> = COMPANIES.into_iter().filter(|rows| *rows <= slots).collect();
@@ -51,7 +68,7 @@ pub(super) fn rows(model: &mut dyn Model) -> Result<Rows, RowsError> {
 }
 
 /// The bits of the logits, step by step, of the sequence that stands in the midst of so many.
-fn decoded(model: &mut dyn Model, rows: usize) -> Result<Vec<Vec<u32>>, RowsError> {
+fn decoded(model: &mut dyn Model, rows: usize) -> Result<Vec<Vec<u32>>, ProbeError> {
     let vocabulary = model.shape().vocabulary;
     let middle = rows / 2;
     // The one that is looked at has the same tokens in every company.
@@ -88,10 +105,10 @@ fn tokens(seed: usize, count: usize, vocabulary: usize) -> Vec<TokenId> {
     (0..count).map(|at| token(at) as TokenId).collect()
 }
 
-fn finite(logits: &[f32]) -> Result<Vec<u32>, RowsError> {
+fn finite(logits: &[f32]) -> Result<Vec<u32>, ProbeError> {
     match logits.iter().all(|logit| logit.is_finite()) {
         true => Ok(logits.iter().map(|logit| logit.to_bits()).collect()),
-        false => Err(RowsError::NotFinite),
+        false => Err(ProbeError::NotFinite),
     }
 }
 
@@ -109,11 +126,9 @@ pub(super) fn scoring(
     options: Options,
     scorer: &Scorer,
     rubric: &Rubric,
-) -> Result<Scoring, String> {
+) -> Result<Scoring, ProbeError> {
     let interview = interview(rubric)?;
-    let prepared = scorer
-        .answer(&interview, 0, rubric)
-        .map_err(|error| with_causes(&error))?;
+    let prepared = scorer.answer(&interview, 0, rubric)?;
     let (prompt_tokens, output_max) = (prepared.prompt.len(), prepared.output_max);
     let mut engine = Engine::new(model, options);
     let begun = Instant::now();
@@ -127,10 +142,7 @@ pub(super) fn scoring(
     });
     let output = until_ended(&mut engine)?;
     let took = begun.elapsed();
-    prepared
-        .reading
-        .read(&output)
-        .map_err(|error: ScoringError| with_causes(&error))?;
+    prepared.reading.read(&output)?;
     Ok(Scoring {
         prompt_tokens,
         output_tokens: output.tokens.len(),
@@ -139,21 +151,21 @@ pub(super) fn scoring(
     })
 }
 
-fn until_ended(engine: &mut Engine) -> Result<Output, String> {
+fn until_ended(engine: &mut Engine) -> Result<Output, ProbeError> {
     let mut events = Vec::new();
     while !engine.is_idle() {
         engine.step(&mut events);
         for event in events.drain(..) {
             if let JobEvent::Ended(_, outcome) = event {
-                return outcome.map_err(|failure| with_causes(&failure));
+                return Ok(outcome?);
             }
         }
     }
-    Err("the engine lost it".to_owned())
+    Err(ProbeError::Lost)
 }
 
 /// With one answer, of the rubric's first stage.
-fn interview(rubric: &Rubric) -> Result<Interview, String> {
+fn interview(rubric: &Rubric) -> Result<Interview, ProbeError> {
     let answer = AnswerDraft {
         stage: rubric.stage_ids().into_iter().next().unwrap_or_default(),
         question: "자기소개를 해 주세요.".to_owned(),
@@ -164,8 +176,9 @@ fn interview(rubric: &Rubric) -> Result<Interview, String> {
         answers: vec![answer],
         ..Draft::default()
     };
-    let id = InterviewId::parse("check").map_err(|error| error.to_string())?;
-    Interview::new(draft, id, Opening::Whole, rubric, &Limits::default()).map_err(|error| error.to_string())
+    let id = InterviewId::parse("check").expect("it is an id");
+    let interview = Interview::new(draft, id, Opening::Whole, rubric, &Limits::default());
+    interview.map_err(|refusal| ProbeError::Interview(refusal.to_string()))
 }
 
 #[cfg(test)]
@@ -250,10 +263,10 @@ mod tests {
         // One prefill and four decodes alone; then two and four, three and four.
         for call in [1, 5, 7, 11, 18] {
             let found = rows(&mut broken_at(call, Fault::NotFinite));
-            assert!(matches!(found, Err(RowsError::NotFinite)), "call {call}");
+            assert!(matches!(found, Err(ProbeError::NotFinite)), "call {call}");
         }
         let failed = rows(&mut broken_at(3, Fault::Failed));
-        assert!(matches!(failed, Err(RowsError::Model(ModelError::Failed(_)))));
+        assert!(matches!(failed, Err(ProbeError::Model(ModelError::Failed(_)))));
     }
 
     #[test]
@@ -269,7 +282,13 @@ mod tests {
         assert!((1..=scored.output_max).contains(&scored.output_tokens));
         assert!(scored.prompt_tokens > 100, "{}", scored.prompt_tokens);
         let broken = broken_at(9, Fault::NotFinite);
-        let reason = scoring(Box::new(broken), options, &scorer, &rubric).err().unwrap();
-        assert!(reason.contains("not finite"), "{reason}");
+        let error = scoring(Box::new(broken), options, &scorer, &rubric).err().unwrap();
+        assert!(
+            error.to_string().contains("not finite") && !error.is_out_of_memory(),
+            "{error}"
+        );
+        let full = broken_at(9, Fault::OutOfMemory);
+        let error = scoring(Box::new(full), options, &scorer, &rubric).err().unwrap();
+        assert!(error.is_out_of_memory(), "{error}");
     }
 }
