@@ -24,7 +24,7 @@ const KILLED: i32 = 9;
 const PANICKED: i32 = 101;
 
 /// Of a step that was not come to.
-pub const NOT_COME_TO: &str = "not looked at, since it needs what failed";
+pub const NOT_COME_TO: &str = "not looked at, for want of what it needs";
 
 /// What is printed with `--json`.
 #[derive(Debug, Serialize)]
