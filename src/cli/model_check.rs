@@ -195,8 +195,8 @@ fn broken(step: Step, ended: ExitStatus, last_words: &str) -> Finding {
     use std::os::unix::process::ExitStatusExt;
 
     let said = last_words.lines().map(one_line);
-    let said = said.filter(|line| !line.is_empty() && !line.starts_with("note:"));
-    let said = match said.last() {
+    let mut said = said.filter(|line| !line.is_empty() && !line.starts_with("note:"));
+    let said = match said.next_back() {
         Some(line) => format!(", and last said: {line}"),
         None => String::new(),
     };
