@@ -434,7 +434,7 @@ mod tests {
         let world = World::new();
         let aside = world.folder.path().join("store.quarantine-1769850000");
         fs::create_dir(&aside).unwrap();
-        assert_eq!(world.backups.quarantined().unwrap(), [aside.clone()]);
+        assert_eq!(world.backups.quarantined().unwrap(), std::slice::from_ref(&aside));
         for hour in 0..3 {
             world.write(1, at(hour));
         }
