@@ -51,6 +51,7 @@ pub struct Manifest {
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
     Exaone3,
+    Exaone4,
 }
 
 /// The execution provider that a graph was made for.

@@ -10,6 +10,8 @@ from .weights import Part, Stored
 # Integer dot products on activations rounded to 8 bits: fast, and a row has the same bits alone and in a batch, which the
 # default level (0) does not give.
 ACCURACY_LEVEL = 4
+# Places among the inputs of GroupQueryAttention.
+GQA_HEAD_NORMS_AT = 14
 
 
 class DecoderInputs:
@@ -102,22 +104,48 @@ def add_rms_norm(graph: Graph, x: str, residual: str, name: str, label: str, par
     return outputs[0], outputs[3]
 
 
-def attention(graph: Graph, qkv: str, layer: int, inputs: DecoderInputs, rope: Rope) -> str:
-    """Grouped-query attention over the slot's cache; `present.*` is meant to be bound to the memory of `past_key_values.*`."""
+def add(graph: Graph, x: str, y: str, name: str) -> str:
+    """The residual sum of blocks whose norm stands behind them."""
+    return graph.node("Add", [x, y], [name])
+
+
+def attention(
+    graph: Graph,
+    qkv: str,
+    layer: int,
+    inputs: DecoderInputs,
+    rope: Rope | None,
+    window: int | None = None,
+    head_norms: tuple[Part, Part] | None = None,
+) -> str:
+    """Grouped-query attention over the slot's cache; `present.*` is meant to be bound to the memory of `past_key_values.*`.
+
+    Without `rope` positions are not rotated; a `window` lets a token see itself and the `window - 1` before it; `head_norms`
+    norm the heads of queries and keys before they are rotated.
+    """
     shape = graph.shape
     cache = ["batch", shape.kv_heads, "max_length", shape.head_dim]
     present = [graph.output(f"present.{layer}.{side}", graph.float_type, cache) for side in ("key", "value")]
     past = [f"past_key_values.{layer}.{side}" for side in ("key", "value")]
+    inputs_used = [qkv, "", "", *past, inputs.seqlens_k, inputs.total_sequence_length, *((rope.cos, rope.sin) if rope else ("", ""))]
+    options = {}
+    if window is not None:
+        options["local_window_size"] = window
+    if head_norms is not None:
+        weights = [_norm_weight(graph, f"layer {layer + 1}", part) for part in head_norms]
+        inputs_used += [""] * (GQA_HEAD_NORMS_AT - len(inputs_used)) + weights
+        options["qk_norm_epsilon"] = shape.norm_epsilon
     return graph.node(
         "GroupQueryAttention",
-        [qkv, "", "", *past, inputs.seqlens_k, inputs.total_sequence_length, rope.cos, rope.sin],
+        inputs_used,
         [f"layer.{layer}.attention", *present],
         domain=CONTRIB,
         num_heads=shape.heads,
         kv_num_heads=shape.kv_heads,
         scale=shape.head_dim**-0.5,
-        do_rotary=1,
+        do_rotary=int(rope is not None),
         rotary_interleaved=0,
+        **options,
     )
 
 

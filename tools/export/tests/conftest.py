@@ -12,9 +12,15 @@ from exaone_export.random_checkpoint import write_checkpoint
 SMALL = {"num_layers": 2, "intermediate_size": 320, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512}
 # An original context far below the prompts of the tests, so that every branch of the frequency scaling takes part.
 SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+SMALL_4 = {**SMALL, "hidden_size": 256, "head_dim": 64, "rope_scaling": SCALING, "rope_theta": 10000, "max_position_embeddings": 32768}
+SMALL_4["num_hidden_layers"] = SMALL_4.pop("num_layers")
+# Three layers that see the last 48 tokens, and one that sees all and knows no positions.
+HYBRID = {"num_hidden_layers": 4, "sliding_window": 48, "layer_types": [*["sliding_attention"] * 3, "full_attention"]}
 CONFIGS = {
     "tied-80": {**preset_config("exaone-3.5-2.4b"), **SMALL, "hidden_size": 320, "rope_scaling": SCALING, "rope_theta": 10000},
     "untied-128": {**preset_config("exaone-3.5-7.8b"), **SMALL, "hidden_size": 256, "rope_scaling": SCALING, "rope_theta": 10000},
+    "full-64": {**preset_config("exaone-4.0-1.2b"), **SMALL_4, "layer_types": ["full_attention"] * 2},
+    "hybrid-64": {**preset_config("exaone-4.0-32b"), **SMALL_4, **HYBRID},
 }
 CONTEXT = 2048
 DEMO = Path(__file__).parents[3] / "models" / "demo"

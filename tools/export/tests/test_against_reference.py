@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import CONFIGS
 
-from exaone_export.architectures.exaone3_reference import reference_logits
+from exaone_export.architectures import find_architecture
 from exaone_export.checkpoint import Checkpoint
 from exaone_export.cli import main
 from exaone_export.runtime import SlotRunner
@@ -17,7 +17,10 @@ TOKENS = 260
 @pytest.fixture(scope="module")
 def reference(checkpoints):
     tokens = np.random.default_rng(1).integers(0, 512, TOKENS).tolist()
-    return tokens, {name: reference_logits(CONFIGS[name], Checkpoint(checkpoints[name]), tokens) for name in CONFIGS}
+    logits = {
+        name: find_architecture(config).reference_logits(config, Checkpoint(checkpoints[name]), tokens) for name, config in CONFIGS.items()
+    }
+    return tokens, logits
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -14,6 +14,7 @@ ROWS_MAX = 17
 STEPS = 3
 MODELS = [(name, precision, "cpu", 32) for name in ("tied-80", "untied-128") for precision in ("int4", "int8", "fp32")]
 MODELS += [("untied-128", "int4", "cpu", 16), ("untied-128", "int8", "cpu", 64)]
+MODELS += [("full-64", "int4", "cpu", 32), ("hybrid-64", "int4", "cpu", 32), ("hybrid-64", "fp32", "cpu", 32)]
 
 
 @pytest.fixture(scope="module", params=[*MODELS, "demo"], ids=str)

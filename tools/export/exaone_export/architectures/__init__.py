@@ -9,7 +9,7 @@ from ..errors import ExportError
 from ..graph import Graph
 from ..shape import ModelShape
 from ..weights import Source
-from . import exaone3
+from . import exaone3, exaone4
 
 
 class Architecture(Protocol):
@@ -33,7 +33,7 @@ class Architecture(Protocol):
         """float32 logits [tokens, vocab] by plain numpy, sharing no code with `build`: what an export is verified against."""
 
 
-ARCHITECTURES: dict[str, Architecture] = {module.MODEL_TYPE: module for module in (exaone3,)}
+ARCHITECTURES: dict[str, Architecture] = {module.MODEL_TYPE: module for module in (exaone3, exaone4)}
 
 
 def find_architecture(config: dict) -> Architecture:
