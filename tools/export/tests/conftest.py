@@ -38,15 +38,25 @@ def checkpoints(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def exported(checkpoints, tmp_path_factory):
-    """A function from (checkpoint name, precision, target, block size) to the folder of its export."""
+def calibration(tmp_path_factory) -> Path:
+    """A text to calibrate int8 keys and values on."""
+    path = tmp_path_factory.mktemp("calibration") / "text.txt"
+    path.write_text("저는 결제 시스템의 장애를 30분 만에 복구했습니다. Then I wrote down what we should change.\n" * 8, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def exported(checkpoints, calibration, tmp_path_factory):
+    """A function from (checkpoint name, precision, target, block size, other options) to the folder of its export."""
     made = {}
 
-    def export(name: str, precision: str, target: str = "cpu", block_size: int = 32) -> Path:
-        key = (name, precision, target, str(block_size))
+    def export(name: str, precision: str, target: str = "cpu", block_size: int = 32, *options: str) -> Path:
+        key = (name, precision, target, str(block_size), *options)
         if key not in made:
             out = tmp_path_factory.mktemp("exports") / "-".join(key)
-            formats = ["--precision", precision, "--target", target, "--block-size", str(block_size)]
+            formats = ["--precision", precision, "--target", target, "--block-size", str(block_size), *options]
+            if "--kv" in options:
+                formats += ["--calibrate", str(calibration)]
             assert main([str(checkpoints[name]), str(out), *formats, "--context", str(CONTEXT)]) == 0
             made[key] = out
         return made[key]

@@ -52,6 +52,15 @@ def test_other_precisions_stay_near_the_reference(name, precision, target, corre
     assert np.corrcoef(found.ravel(), expected[name].ravel())[0, 1] >= correlation_min
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_int8_keys_and_values_change_little(name, exported, reference):
+    tokens, _ = reference
+    logits = [SlotRunner(exported(name, "fp32", "cpu", 32, *kv), 1, TOKENS).run([tokens], [0], wanted=range(TOKENS)) for kv in ((), ("--kv", "int8"))]
+    full, rounded = logits
+    assert not np.array_equal(full, rounded)
+    assert np.sqrt(np.mean((full - rounded) ** 2)) <= 0.05 * full.std()
+
+
 def test_only_the_wanted_rows_get_logits(exported):
     runner = SlotRunner(exported("tied-80", "int4"), 1, 16)
     every = runner.run([[5, 6, 7, 8]], [0], wanted=range(4))

@@ -1,14 +1,14 @@
 """EXAONE 3.0 and 3.5: RMS norm before each block, grouped-query attention with RoPE, gated SiLU MLP."""
 
-from ..blocks import DecoderInputs, Rope, add_rms_norm, attention, embedding, gated_mlp, linear, output_head, rms_norm
+from ..blocks import DecoderInputs, Rope, add_rms_norm, attention, embedding, gated_mlp, layer_bits, linear, output_head, rms_norm
 from ..config import check_activation, context_tokens, flag, head_counts, number, positive
 from ..graph import Graph
 from ..rope import read_rope
 from ..shape import ModelShape
 from ..weights import Part
-from .exaone3_reference import reference_logits
+from .exaone3_reference import reference_cache, reference_logits
 
-__all__ = ["LICENCE_NOTE", "MARKERS", "MODEL_TYPE", "NAME", "build", "is_unused", "parse_config", "reference_logits"]
+__all__ = ["LICENCE_NOTE", "MARKERS", "MODEL_TYPE", "NAME", "build", "is_unused", "parse_config", "reference_cache", "reference_logits"]
 NAME = "exaone3"
 MODEL_TYPE = "exaone"
 MARKERS = {
@@ -57,8 +57,8 @@ def build(graph: Graph) -> None:
     x = rms_norm(graph, residual, "layer.0.attention_norm", "layer 1", _norm(shape, 0, "ln_1"))
     for layer in range(shape.layers):
         label = f"layer {layer + 1}"
-        qkv = linear(graph, x, f"layer.{layer}.qkv", label, _qkv(shape, layer))
-        mixed = attention(graph, qkv, layer, inputs, rope)
+        qkv = linear(graph, x, f"layer.{layer}.qkv", label, _qkv(shape, layer), layer_bits(graph, layer))
+        mixed = attention(graph, (qkv, "", ""), layer, inputs, rope)
         attended = linear(graph, mixed, f"layer.{layer}.attention_out", label, (_attention_out(shape, layer),))
         x, residual = add_rms_norm(graph, attended, residual, f"layer.{layer}.mlp_norm", label, _norm(shape, layer, "ln_2"))
         x = gated_mlp(graph, x, layer, *_mlp(shape, layer))

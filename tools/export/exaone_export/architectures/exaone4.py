@@ -1,6 +1,6 @@
 """EXAONE 4.0: norms of queries and keys, RMS norm behind each block, and in the larger model sliding windows on most layers."""
 
-from ..blocks import DecoderInputs, Rope, add, attention, embedding, gated_mlp, linear, output_head, rms_norm
+from ..blocks import DecoderInputs, Rope, add, attention, embedding, gated_mlp, layer_bits, linear, norm_heads, output_head, rms_norm
 from ..config import check_activation, context_tokens, flag, head_counts, number, positive
 from ..errors import ExportError
 from ..graph import Graph
@@ -8,9 +8,9 @@ from ..rope import read_rope
 from ..shape import LayerKind, ModelShape
 from ..weights import Part
 from .exaone3 import LICENCE_NOTE, MARKERS
-from .exaone4_reference import reference_logits
+from .exaone4_reference import reference_cache, reference_logits
 
-__all__ = ["LICENCE_NOTE", "MARKERS", "MODEL_TYPE", "NAME", "build", "is_unused", "parse_config", "reference_logits"]
+__all__ = ["LICENCE_NOTE", "MARKERS", "MODEL_TYPE", "NAME", "build", "is_unused", "parse_config", "reference_cache", "reference_logits"]
 NAME = "exaone4"
 MODEL_TYPE = "exaone4"
 SLIDING, FULL = "sliding_attention", "full_attention"
@@ -48,8 +48,9 @@ def build(graph: Graph) -> None:
     x = embedding(graph, inputs.input_ids, table)
     for layer, kind in enumerate(shape.layer_kinds):
         name, label = f"layer.{layer}", f"layer {layer + 1}"
-        qkv = linear(graph, x, f"{name}.qkv", label, _qkv(shape, layer))
-        mixed = attention(graph, qkv, layer, inputs, rope if kind.rotary else None, kind.window, _head_norms(shape, layer))
+        qkv = linear(graph, x, f"{name}.qkv", label, _qkv(shape, layer), layer_bits(graph, layer))
+        normed = norm_heads(graph, qkv, layer, *_head_norms(shape, layer))
+        mixed = attention(graph, normed, layer, inputs, rope if kind.rotary else None, kind.window)
         attended = linear(graph, mixed, f"{name}.attention_out", label, (_attention_out(shape, layer),))
         normed = rms_norm(graph, attended, f"{name}.attention_norm", label, _norm(shape, layer, "post_attention_layernorm"))
         x = add(graph, x, normed, f"{name}.attention_sum")
