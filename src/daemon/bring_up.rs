@@ -93,7 +93,7 @@ pub fn bring_up(settings: &Settings, ours: &dyn Fn(&Device) -> u64) -> Result<Lo
     let (factory, onnxruntime): (Arc<dyn ModelFactory>, String) = match simulated {
         Some(simulated) => (Arc::new(simulated_factory(simulated, &folder)), "none".to_owned()),
         None => {
-            let (factory, version) = onnx_factory(settings, &folder, &plan)?;
+            let (factory, version) = onnx_factory(settings, &folder, &plan, &footprint)?;
             (Arc::new(factory), version)
         }
     };
@@ -112,14 +112,14 @@ pub fn bring_up(settings: &Settings, ours: &dyn Fn(&Device) -> u64) -> Result<Lo
             provider: provider.to_owned(),
             device,
             onnxruntime,
-            precision: manifest.precision.name().to_owned(),
+            precision: manifest.numbers(),
         },
     };
     Ok(Loaded {
         model: ModelView {
             name: manifest.name.clone(),
             hash: folder.hash.clone(),
-            precision: manifest.precision.name().to_owned(),
+            precision: manifest.numbers(),
             context_tokens: manifest.context_tokens,
             demo: manifest.demo,
         },
@@ -211,6 +211,7 @@ pub fn planned(plan: &Plan) -> Vec<Planned> {
             // What CUDA itself takes lies outside of ONNX Runtime's arena, which this limits.
             memory_bytes: actor.budget_bytes.saturating_sub(CUDA_CONTEXT_MIB << 20),
             slots: actor.slots as usize,
+            narrative_takes: actor.narrative_takes as usize,
             allowance: Allowance {
                 bytes: actor.budget_bytes,
                 slot_bytes: actor.slot_bytes,
@@ -232,7 +233,12 @@ fn simulated(folder: &Path) -> Result<Option<SimulatedModel>, String> {
     }
 }
 
-fn onnx_factory(settings: &Settings, folder: &ModelFolder, plan: &Plan) -> Result<(OnnxFactory, String), String> {
+fn onnx_factory(
+    settings: &Settings,
+    folder: &ModelFolder,
+    plan: &Plan,
+    footprint: &ModelFootprint,
+) -> Result<(OnnxFactory, String), String> {
     let cuda = plan.device == DeviceKind::Cuda;
     let library = find(&Search {
         configured: settings.config.runtime.library.clone(),
@@ -262,6 +268,7 @@ fn onnx_factory(settings: &Settings, folder: &ModelFolder, plan: &Plan) -> Resul
             vocabulary: manifest.vocab_size,
             query_tile: manifest.query_tile_tokens,
         },
+        rows_max: footprint.rows_max().map_or(usize::MAX, |rows| rows as usize),
         tile_unproved: AtomicBool::new(probe),
     };
     Ok((factory, version))
@@ -276,6 +283,8 @@ struct OnnxFactory {
     device: DeviceKind,
     threads: usize,
     geometry: Geometry,
+    /// Most slots that a decode may span.
+    rows_max: usize,
     /// Whether the query tile has still to be measured on this processor.
     tile_unproved: AtomicBool,
 }
@@ -303,6 +312,8 @@ impl ModelFactory for OnnxFactory {
             provider,
             banks: banks(planned.slots),
             geometry: self.geometry,
+            overlaid: planned.narrative_takes > 0,
+            rows_max: self.rows_max,
             check_query_tile: self.tile_unproved.load(Ordering::Relaxed),
         };
         let model = OnnxModel::load(options).map_err(|error| Outage {
@@ -349,10 +360,12 @@ impl ModelFactory for SimulatedFactory {
             Some(token) => Script::default().with(When::Token(token), Fault::Failed),
             None => Script::default(),
         };
-        Ok(Box::new(
-            Simulated::new(shape, self.model.seed)
-                .with_delay(delay)
-                .with_script(script),
-        ))
+        let model = Simulated::new(shape, self.model.seed)
+            .with_delay(delay)
+            .with_script(script);
+        Ok(Box::new(match planned.narrative_takes {
+            0 => model,
+            _ => model.overlaid(),
+        }))
     }
 }

@@ -36,6 +36,7 @@ const MODULES: &[(&str, &str)] = modules![
     "export.py",
     "graph.py",
     "jsonfile.py",
+    "kv_scales.py",
     "manifest.py",
     "numerics.py",
     "presets.py",

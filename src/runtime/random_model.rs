@@ -14,11 +14,12 @@ use super::model_folder::MANIFEST_FILE;
 use super::python::{Python, complaint, interpreter, with_packages};
 
 /// The shapes that the exporter knows.
-pub const RANDOM_PRESETS: [&str; 5] = [
+pub const RANDOM_PRESETS: [&str; 6] = [
     "exaone-3.5-2.4b",
     "exaone-3.5-7.8b",
     "exaone-4.0-1.2b",
     "exaone-4.0-32b",
+    "tiny-4.0",
     "bench-0.43b",
 ];
 

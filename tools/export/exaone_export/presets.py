@@ -102,6 +102,22 @@ _DIFFERENCES = {
         "sliding_window_pattern": "LLLG",
         "tie_word_embeddings": False,
     },
+    # For tests: four layers, of which the last knows no positions.
+    "tiny-4.0": {
+        "model_type": "exaone4",
+        "head_dim": 32,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "layer_types": ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"],
+        "max_position_embeddings": 2304,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 4,
+        "num_key_value_heads": 2,
+        "sliding_window": 48,
+        "sliding_window_pattern": "LLLG",
+        "tie_word_embeddings": True,
+        "vocab_size": 512,
+    },
     "bench-0.43b": {
         "head_dim": 128,
         "hidden_size": 1024,
