@@ -247,6 +247,6 @@ async fn where_a_narrative_is_written_in_the_memory_of_answers_fewer_of_them_run
     assert_eq!(world.runs(0), ["iv2/a1", "iv2/a2", "iv2/a3", "iv2/a4"]);
     world.narrate(3).await;
     world.write(0, "iv2/a2").await;
-    let given = names(["iv2/a1", "iv2/a3", "iv2/a4", "iv3/narrative"]);
+    let given = ["iv2/a1", "iv2/a3", "iv2/a4", "iv3/narrative"];
     assert_eq!(world.runs(0), given, "it waits for slots, and the fifth answer for it");
 }
