@@ -20,7 +20,7 @@ use crate::engine::model::Model;
 use crate::engine::onnx::OnnxModel;
 use crate::hardware::devices::{Detected, DeviceKind, detect};
 use crate::hardware::plan::Plan;
-use crate::runtime::{Check, ModelFolder};
+use crate::runtime::{Check, KvType, ModelFolder};
 use crate::scoring::Scorer;
 
 /// Looks at the model that the settings name, and tells of each step as it goes; what needs a step that failed is not told of. `thorough`: measures
@@ -270,10 +270,15 @@ fn described(folder: &ModelFolder) -> Finding {
     });
     let blocks = manifest.block_size.map(|size| format!(" in blocks of {size}"));
     let text = format!(
-        "{}: {}{}, {:.1} million parameters, for {}, written by exporter {}",
+        "{}: {}{}{}, {:.1} million parameters, for {}, written by exporter {}",
         manifest.name,
-        manifest.numbers(),
+        manifest.precision.name(),
         blocks.unwrap_or_default(),
+        if manifest.kv_type == KvType::Int8 {
+            " with int8 keys and values"
+        } else {
+            ""
+        },
         manifest.parameter_count as f64 / 1e6,
         manifest.target.name(),
         manifest.exporter_version,
