@@ -38,6 +38,11 @@ pub struct Manifest {
     /// Weights that share a scale; `None` when weights are floats.
     #[serde(deserialize_with = "Option::deserialize")]
     pub block_size: Option<u32>,
+    #[serde(default)]
+    pub quality: Option<Quality>,
+    /// Bits of a weight of the output head where they are not those of the precision.
+    #[serde(default)]
+    pub head_bits: Option<u32>,
     pub kv_type: KvType,
     /// T: a prefill chunk of length S with S mod T = 1 changes bits, on the processor that exported.
     pub query_tile_tokens: usize,
@@ -53,6 +58,7 @@ pub struct Manifest {
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
     Exaone3,
+    Exaone4,
 }
 
 /// The execution provider that a graph was made for.
@@ -84,7 +90,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// As it is written in `model.json` and shown in `status`.
+    /// As it is written in `model.json`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Int4 => "int4",
@@ -99,12 +105,23 @@ impl Precision {
     }
 }
 
+/// The care that was taken with int4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quality {
+    Fast,
+    Balanced,
+    Best,
+}
+
 /// Element type of the key/value cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KvType {
     Float32,
     Float16,
+    /// Rounded with scales that the graph carries.
+    Int8,
 }
 
 impl KvType {
@@ -113,6 +130,7 @@ impl KvType {
         match self {
             Self::Float32 => 4,
             Self::Float16 => 2,
+            Self::Int8 => 1,
         }
     }
 }
@@ -189,6 +207,14 @@ impl ModelFiles {
 }
 
 impl Manifest {
+    /// What scores are computed with, as `status` and reports name it: the matrices' format, and that of keys and values where those are rounded too.
+    pub fn numbers(&self) -> String {
+        match self.kv_type {
+            KvType::Float32 | KvType::Float16 => self.precision.name().to_owned(),
+            KvType::Int8 => format!("{}, int8 KV", self.precision.name()),
+        }
+    }
+
     /// Reads and checks the text of a `model.json`. The error says which field and why.
     pub(super) fn parse(text: &[u8]) -> Result<Self, ManifestFault> {
         /// Read by itself: another version may have other fields.
@@ -241,13 +267,13 @@ impl Manifest {
     }
 
     fn format_contradiction(&self) -> Option<String> {
-        let wanted = match self.target {
+        let full = match self.target {
             Target::Cpu => KvType::Float32,
             Target::Cuda => KvType::Float16,
         };
-        if self.kv_type != wanted {
+        if ![full, KvType::Int8].contains(&self.kv_type) {
             return Some(format!(
-                "kv_type is {:?}, for the target {:?} it is {wanted:?}",
+                "kv_type is {:?}, for the target {:?} it is {full:?} or Int8",
                 self.kv_type, self.target
             ));
         }
@@ -256,6 +282,13 @@ impl Manifest {
             return Some(format!(
                 "block_size {:?} does not go with {}",
                 self.block_size,
+                self.precision.name()
+            ));
+        }
+        if !matches!(self.head_bits, None | Some(4 | 8)) || self.head_bits.is_some() && !self.precision.is_quantised() {
+            return Some(format!(
+                "head_bits {:?} does not go with {}",
+                self.head_bits,
                 self.precision.name()
             ));
         }
@@ -411,11 +444,24 @@ mod tests {
     }
 
     #[test]
+    fn rounded_keys_and_values_are_part_of_what_scores_are_computed_with() {
+        let numbers = |kv_type: &str| {
+            let mut value: serde_json::Value = serde_json::from_slice(demo_model::MANIFEST).expect("is JSON");
+            value["kv_type"] = kv_type.into();
+            Manifest::parse(value.to_string().as_bytes()).map(|manifest| (manifest.numbers(), manifest.kv_type.bytes()))
+        };
+        assert_eq!(numbers("float32"), Ok(("int8".to_owned(), 4)));
+        assert_eq!(numbers("int8"), Ok(("int8, int8 KV".to_owned(), 1)));
+    }
+
+    #[test]
     fn values_that_contradict_each_other_are_refused() {
         assert!(fault(|json| json["kv_heads"] = 0.into()).contains("kv_heads is 0"));
         assert!(fault(|json| json["query_tile_tokens"] = 2.into()).contains("query_tile_tokens is 2"));
         assert!(fault(|json| json["target"] = "cuda".into()).contains("kv_type"));
+        assert!(fault(|json| json["kv_type"] = "float16".into()).contains("kv_type"));
         assert!(fault(|json| json["block_size"] = serde_json::Value::Null).contains("block_size"));
+        assert!(fault(|json| json["head_bits"] = 5.into()).contains("head_bits"));
         assert!(fault(|json| json["vocab_size"] = 5.into()).contains("vocabulary of 5"));
         assert!(fault(|json| json["eos_ids"] = serde_json::json!([])).contains("eos_ids"));
         assert!(fault(|json| json["weights_bytes"] = 1.into()).contains("weights_bytes"));

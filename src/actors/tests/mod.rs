@@ -164,6 +164,7 @@ pub fn planned(device: &str, slots: usize) -> Planned {
         device_index: 0,
         memory_bytes: 0,
         slots,
+        narrative_takes: 0,
         allowance: Allowance::default(),
     }
 }

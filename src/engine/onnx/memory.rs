@@ -154,6 +154,11 @@ impl Memory {
         at.checked_add(bytes).is_some_and(|end| end <= self.layout.size())
     }
 
+    /// Its size.
+    pub(super) fn bytes(&self) -> usize {
+        self.layout.size()
+    }
+
     /// A copy of `bytes` bytes at `at`; `None` on a card.
     pub(super) fn read(&self, at: usize, bytes: usize) -> Option<Vec<u8>> {
         assert!(self.holds(at, bytes), "inside the block");
