@@ -37,7 +37,9 @@ impl Daemon {
             tokio::task::spawn_blocking(move || bring_up(&settings, &|device| held_of(device, meter.as_ref()))).await;
         match found {
             Ok(Ok(loaded)) => self.adopt(loaded),
-            Ok(Err(problem)) => self.stay_without(problem),
+            Ok(Err(problem)) => self.stay_without(format!(
+                "{problem}; once that is mended, `interviewd config reload` has the daemon look again"
+            )),
             Err(panic) => self.stay_without(format!("looking for the model failed: {panic}")),
         }
     }

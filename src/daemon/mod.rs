@@ -8,6 +8,7 @@ mod interviews;
 mod line;
 mod lives;
 mod losses;
+pub mod model_check;
 pub mod planning;
 mod reports;
 mod rubrics;
@@ -15,6 +16,7 @@ mod run;
 mod service;
 mod settings;
 mod status;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod turns;
