@@ -91,6 +91,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap", &["cli", "main"]),
     ("indicatif", &["cli", "main"]),
     ("libloading", &["engine/onnx"]),
+    ("listenfd", &["socket"]),
     ("llguidance", &["scoring"]),
     ("minijinja", &["scoring"]),
     ("nvml_wrapper", &["hardware"]),

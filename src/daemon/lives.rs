@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use actix::{Actor, Addr, ArbiterHandle};
 
 use super::rubrics::{Rubrics, RubricsError};
+use crate::actors::age::Age;
 use crate::actors::interview::{Doors, InterviewActor};
 use crate::actors::message::{Abandon, AddAnswer, Begin, Case, Finish, Life};
+use crate::actors::report::Clock;
 use crate::actors::room::Place;
 use crate::domain::state::InterviewState;
 use crate::store::{Record, Store, StoreError, View};
@@ -18,12 +21,15 @@ pub struct Lives {
     doors: Doors,
     store: Store,
     rubrics: Arc<Rubrics>,
+    clock: Clock,
     live: Mutex<HashMap<Life, Going>>,
 }
 
 struct Going {
     case: Arc<Case>,
     actor: Addr<InterviewActor>,
+    /// Since its submission; `None` once no more answers can come.
+    open: Option<Age>,
 }
 
 /// Why the work of an interview that is stored cannot go on now; it does at the next start.
@@ -45,12 +51,13 @@ pub fn life_of(record: &Record) -> Life {
 }
 
 impl Lives {
-    pub fn new(arbiter: ArbiterHandle, doors: Doors, store: Store, rubrics: Arc<Rubrics>) -> Self {
+    pub fn new(arbiter: ArbiterHandle, doors: Doors, store: Store, rubrics: Arc<Rubrics>, clock: Clock) -> Self {
         Self {
             arbiter,
             doors,
             store,
             rubrics,
+            clock,
             live: Mutex::default(),
         }
     }
@@ -59,12 +66,14 @@ impl Lives {
     pub fn engage(&self, record: Record, places: Vec<Place>) -> Result<(), EngageError> {
         let life = life_of(&record);
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        let going = live.get(&life).map(|going| &going.actor);
-        if let Some(actor) = going.filter(|actor| actor.connected()) {
+        if let Some(going) = live.get_mut(&life).filter(|going| going.actor.connected()) {
             let interview = Arc::new(record.interview);
             match record.due_since {
-                Some(due_since) => actor.do_send(Finish { interview, due_since }),
-                None => actor.do_send(AddAnswer { interview, places }),
+                Some(due_since) => {
+                    going.open = None;
+                    going.actor.do_send(Finish { interview, due_since });
+                }
+                None => going.actor.do_send(AddAnswer { interview, places }),
             }
             return Ok(());
         }
@@ -94,8 +103,19 @@ impl Lives {
             places,
         });
         live.retain(|_, going| going.actor.connected());
-        live.insert(life, Going { case, actor });
+        let is_open = view.record.due_since.is_none();
+        let open = is_open.then(|| Age::of(view.record.submitted_at, (self.clock)()));
+        live.insert(life, Going { case, actor, open });
         Ok(())
+    }
+
+    /// Those that have taken answers for so long, the first submitted first.
+    pub fn open_for(&self, time: Duration) -> Vec<Life> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = |going: &Going| going.open.is_some_and(|age| age.now() >= time);
+        let mut lives: Vec<_> = live.iter().filter(|(_, going)| old(going)).map(|(life, _)| life.clone()).collect();
+        lives.sort_unstable();
+        lives
     }
 
     /// Stops the work of a life, and from now on nobody is told of it.
@@ -113,6 +133,7 @@ impl Lives {
 mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
+    use std::sync::atomic::AtomicI64;
 
     use actix::{Context, Handler, Message, Recipient, System};
     use tempfile::TempDir;
@@ -161,16 +182,24 @@ mod tests {
         lives: Lives,
         store: Store,
         log: Log,
-        _folder: TempDir,
+        _folder: Option<TempDir>,
     }
 
     impl World {
         fn new() -> Self {
+            Self::at(|| Timestamp::from_millis(0))
+        }
+
+        fn at(clock: Clock) -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let now = Timestamp::from_millis(0);
-            let store = Store::open(&folder.path().join("store"), &Options::default(), now)
-                .unwrap()
-                .store;
+            let opened = Store::open(&folder.path().join("store"), &Options::default(), clock()).unwrap();
+            Self {
+                _folder: Some(folder),
+                ..Self::over(&opened.store, clock)
+            }
+        }
+
+        fn over(store: &Store, clock: Clock) -> Self {
             let log = Log::default();
             let neighbour = Neighbour(Rc::clone(&log)).start();
             fn door<M>(to: &Addr<Neighbour>) -> Recipient<M>
@@ -191,10 +220,10 @@ mod tests {
             let rubrics = Arc::new(Rubrics::new(store.clone()));
             let arbiter = System::current().arbiter().clone();
             Self {
-                lives: Lives::new(arbiter, doors, store.clone(), rubrics),
-                store,
+                lives: Lives::new(arbiter, doors, store.clone(), rubrics, clock),
+                store: store.clone(),
                 log,
-                _folder: folder,
+                _folder: None,
             }
         }
 
@@ -261,6 +290,29 @@ mod tests {
         // Nor is it, if its id has another life by now.
         world.open().await;
         assert!(world.engage(&record).await.is_empty());
+    }
+
+    #[actix::test]
+    async fn how_long_an_interview_is_open_is_told_by_no_clock_that_can_be_set() {
+        static NOW: AtomicI64 = AtomicI64::new(0);
+        const YEAR: Duration = Duration::from_secs(365 * 86_400);
+        let world = World::at(|| Timestamp::from_millis(NOW.load(Ordering::Relaxed)));
+        let record = world.open().await;
+        world.engage(&record).await;
+        NOW.store(10 * YEAR.as_millis() as i64, Ordering::Relaxed);
+        assert_eq!(world.lives.open_for(YEAR), []);
+        assert_eq!(world.lives.open_for(Duration::ZERO), [life_of(&record)]);
+        // A daemon that starts has nothing but the wall clock.
+        let started = World::over(&world.store, || Timestamp::from_millis(NOW.load(Ordering::Relaxed)));
+        started.engage(&record).await;
+        assert_eq!(started.lives.open_for(YEAR), [life_of(&record)]);
+        NOW.store(-10 * YEAR.as_millis() as i64, Ordering::Relaxed);
+        let started = World::over(&world.store, || Timestamp::from_millis(NOW.load(Ordering::Relaxed)));
+        started.engage(&record).await;
+        assert_eq!(started.lives.open_for(YEAR), []);
+        let (closed, _) = world.store.close(&record.interview.id, Timestamp::from_millis(0)).await.unwrap();
+        started.engage(&closed).await;
+        assert_eq!(started.lives.open_for(Duration::ZERO), []);
     }
 
     #[actix::test]

@@ -11,6 +11,7 @@ mod rubrics;
 mod run;
 mod service;
 mod settings;
+mod signals;
 mod status;
 mod turns;
 
@@ -63,6 +64,8 @@ pub struct Daemon {
     /// What was wrong with the store when it was opened.
     damage: OnceLock<String>,
     stop: watch::Sender<Option<Duration>>,
+    /// Whether everything has stopped that a report could still come from.
+    over: watch::Sender<bool>,
 }
 
 /// Whether there is a model.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
@@ -23,8 +23,10 @@ use super::lines;
 use super::options::Options;
 use super::outgoing::{Activity, Outgoing, Slot, send, write_lines};
 use super::params::Asked;
+use super::seldom::Seldom;
 use super::server::ROOM_UNIT_BYTES;
 use super::service::{Reply, Role, Service};
+use super::turns::{Common, Turns};
 use super::wire::{self, Id, Request};
 use crate::domain::ids::InterviewId;
 
@@ -45,6 +47,8 @@ pub(super) struct Shared {
     pub ledger: Arc<Ledger>,
     /// Room for the interviews and answers in requests that are being answered, in units of [`ROOM_UNIT_BYTES`].
     pub room: Arc<Semaphore>,
+    pub common: Arc<Common>,
+    pub evictions: Mutex<Seldom>,
     pub phase: watch::Receiver<Phase>,
 }
 
@@ -64,6 +68,13 @@ impl Shared {
         // An error means that the server is gone, which is past every phase.
         let _ = self.phase.clone().wait_for(|now| *now >= phase).await;
     }
+
+    fn evicted(&self, held_bytes: usize) {
+        let mut evictions = self.evictions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(times) = evictions.happened(Instant::now()) {
+            tracing::warn!(held_bytes, times, "all connections together hold too much unread data; closing the one that holds most");
+        }
+    }
 }
 
 /// Serves one connection until its client has gone, has been silent for too long, holds too much, or the server stops.
@@ -77,18 +88,16 @@ pub(super) async fn serve(stream: UnixStream, role: Role, shared: Arc<Shared>) {
         reader: LineReader::new(read, shared.options.line_bytes_max, &account),
         lines,
         slots: Arc::new(Semaphore::new(shared.options.requests_in_flight_max.max(1))),
+        turns: Arc::new(Turns::new(&shared.common)),
         activity: Arc::default(),
         tasks: JoinSet::new(),
         notifications: JoinSet::new(),
         subscriptions: HashMap::new(),
         account: Arc::clone(&account),
-        shared,
+        shared: Arc::clone(&shared),
     };
     tokio::select! {
-        () = account.evicted() => {
-            let held_bytes = account.bytes();
-            tracing::warn!(held_bytes, "all connections together hold too much unread data; closing the one that holds most");
-        }
+        () = account.evicted() => shared.evicted(account.bytes()),
         ended = both(connection.run(), write_lines(write, queue, write_timeout)) => match ended {
             Ok(Some(cut_off)) => discard(cut_off).await,
             Ok(None) => {}
@@ -117,6 +126,7 @@ struct Connection {
     reader: LineReader<OwnedReadHalf>,
     lines: mpsc::Sender<Outgoing>,
     slots: Arc<Semaphore>,
+    turns: Arc<Turns>,
     activity: Arc<Activity>,
     /// Requests in work and subscriptions: what is of no use once the client has gone.
     tasks: JoinSet<()>,
@@ -145,6 +155,8 @@ impl Connection {
             }
             while self.tasks.try_join_next().is_some() {}
             while self.notifications.try_join_next().is_some() {}
+            // One line, and it is another connection's turn.
+            tokio::task::yield_now().await;
         };
         self.subscriptions.clear();
         tokio::select! {
@@ -214,6 +226,7 @@ impl Connection {
                     lines: self.lines.clone(),
                     account: Arc::clone(&self.account),
                     slot,
+                    turns: Arc::clone(&self.turns),
                     shared: Arc::clone(&self.shared),
                 };
                 let tasks = match &answering.id {
@@ -235,6 +248,7 @@ impl Connection {
         if bytes.len() <= PARSED_HERE_BYTES_MAX {
             return (wire::read(&bytes, role), charge);
         }
+        let _one_of_few = self.shared.common.parsing.acquire().await;
         let request = match tokio::task::spawn_blocking(move || wire::read(&bytes, role)).await {
             Ok(request) => request,
             Err(error) => Request {
@@ -281,12 +295,18 @@ impl Connection {
         if let Err(fault) = is_known {
             return self.reply(id, Err(fault), slot).await;
         }
+        // Its queue is paid for before it fills.
+        let mut queue = self.account.charge();
+        queue.set(capacity * size_of::<usize>());
         let result = super::service::reply(&serde_json::json!({ "subscription": subscription.id() }));
         let (stop, stopped) = oneshot::channel();
         self.subscriptions.insert(subscription.id(), stop);
         self.reply(id, result, slot).await;
         let forwarding = forward(subscription, self.lines.clone(), Arc::clone(&self.account), stopped);
-        self.tasks.spawn(forwarding);
+        self.tasks.spawn(async move {
+            forwarding.await;
+            drop(queue);
+        });
     }
 
     /// The reply is the last that the subscription's task writes, so that no event follows it.
