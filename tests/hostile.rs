@@ -8,7 +8,7 @@ mod attacks;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use attacks::{ATTACKS, Attack, KNOWN, Target};
 use common::process::{Peak, memory};
