@@ -76,7 +76,11 @@ impl Shifted {
             .set(&format!("interview.open_ttl_s={}", TTL.as_secs()));
         let (source, library) = (world.path("clock.c"), world.path("clock.so"));
         std::fs::write(&source, SHIM).unwrap();
-        let compiled = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).status();
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(&library)
+            .arg(&source)
+            .status();
         if !compiled.is_ok_and(|status| status.success()) {
             eprintln!("there is no C compiler to make another clock with");
             return None;
@@ -93,7 +97,11 @@ impl Shifted {
     /// Puts the clock so many seconds off the real one.
     fn set(&self, shift_s: i64) {
         // In place: the daemon has the file in its memory.
-        let file = std::fs::File::options().create(true).write(true).truncate(false).open(self.file());
+        let file = std::fs::File::options()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(self.file());
         std::os::unix::fs::FileExt::write_all_at(&file.unwrap(), &shift_s.to_ne_bytes(), 0).unwrap();
     }
 
@@ -140,10 +148,14 @@ fn assert_unmoved_by(jump_s: i64) {
     watcher.call("events.subscribe", json!({})).unwrap();
     let submit = |client: &mut Client, id: &str| {
         let interview = interview(id, &["저는 개발자입니다.", "로그를 먼저 읽습니다."]);
-        client.call("interview.submit", json!({ "interview": interview })).unwrap();
+        client
+            .call("interview.submit", json!({ "interview": interview }))
+            .unwrap();
     };
     let opened = Instant::now();
-    client.call("interview.open", json!({"interview": interview("open", &["..."])})).unwrap();
+    client
+        .call("interview.open", json!({"interview": interview("open", &["..."])}))
+        .unwrap();
     submit(&mut client, "before");
     shifted.set(jump_s);
     submit(&mut client, "after");
@@ -152,13 +164,23 @@ fn assert_unmoved_by(jump_s: i64) {
     assert!(wait.is_ok() || begun.elapsed() >= Duration::from_millis(50));
     let status = client.call("status", json!({})).unwrap();
     assert!(status["uptime_s"].as_u64().unwrap() < LONG_MS / 1_000, "{status}");
-    assert!(status["queue"]["oldest_wait_s"].as_u64().unwrap() < LONG_MS / 1_000, "{status}");
+    assert!(
+        status["queue"]["oldest_wait_s"].as_u64().unwrap() < LONG_MS / 1_000,
+        "{status}"
+    );
 
     let (before, after) = (client.wait_for_report("before"), client.wait_for_report("after"));
     [&before, &after].into_iter().for_each(assert_plausible);
     // It was another time of day, and the order is the one of submission all the same.
     let years = year(&after["finished_at"]) - year(&before["submitted_at"]);
-    assert_eq!(years.signum(), if jump_s.abs() == TEN_YEARS_S { jump_s.signum() } else { years.signum() });
+    assert_eq!(
+        years.signum(),
+        if jump_s.abs() == TEN_YEARS_S {
+            jump_s.signum()
+        } else {
+            years.signum()
+        }
+    );
     let ready = std::iter::from_fn(|| Some(watcher.event()))
         .filter(|event| event["kind"] == "report_ready" && event["interview_id"] != "open");
     let ready: Vec<_> = ready.map(|event| event["interview_id"].clone()).take(2).collect();
@@ -166,7 +188,12 @@ fn assert_unmoved_by(jump_s: i64) {
     assert_open_for_its_time(&mut client, "open", opened);
     assert_plausible(&client.wait_for_report("open"));
     let list = client.call("interview.list", json!({})).unwrap();
-    let ids: Vec<_> = list["interviews"].as_array().unwrap().iter().map(|one| &one["interview_id"]).collect();
+    let ids: Vec<_> = list["interviews"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["interview_id"])
+        .collect();
     assert_eq!(ids, ["open", "before", "after"]);
 
     // The next start finds a clock that is off by as much, and goes on.
@@ -196,4 +223,3 @@ fn ten_years_forward() {
 fn ten_years_back() {
     assert_unmoved_by(-TEN_YEARS_S);
 }
-

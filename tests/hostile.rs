@@ -50,7 +50,10 @@ fn no_attack_makes_the_daemon_grow_or_die_or_deaf_to_those_who_behave() {
     let world = World::simulated(0).set("model.check_hashes=false");
     let daemon = world.start_ready();
     let mut client = daemon.connect();
-    client.report(interview(KNOWN, &["저는 백엔드 개발자입니다.", "...", "로그를 먼저 읽습니다."]));
+    client.report(interview(
+        KNOWN,
+        &["저는 백엔드 개발자입니다.", "...", "로그를 먼저 읽습니다."],
+    ));
     let before = memory(daemon.pid()).anonymous;
     let peak = Peak::of(daemon.pid());
     for attack in &ATTACKS {
@@ -63,6 +66,8 @@ fn no_attack_makes_the_daemon_grow_or_die_or_deaf_to_those_who_behave() {
     assert_eq!(client.report(interview("after", &["..."]))["status"], "complete");
     let log = world.log();
     assert!(!log.contains("panicked") && !log.contains("internal error"), "{log}");
-    let complaints = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR"));
+    let complaints = log
+        .lines()
+        .filter(|line| line.contains("WARN") || line.contains("ERROR"));
     assert!(complaints.count() < 20, "a flood is no reason to flood the log: {log}");
 }

@@ -171,7 +171,9 @@ fn other_users_come_in_where_the_mode_lets_them_and_are_no_admins() {
 
 /// So many connections, and how many of them are served.
 fn crowd(daemon: &Daemon, number: usize) -> (Vec<UnixStream>, usize) {
-    let crowd: Vec<_> = (0..number).map(|_| UnixStream::connect(&daemon.socket).unwrap()).collect();
+    let crowd: Vec<_> = (0..number)
+        .map(|_| UnixStream::connect(&daemon.socket).unwrap())
+        .collect();
     let is_served = |mut stream: &UnixStream| {
         // One that is refused may be closed already; why stands there to be read all the same.
         let _ = stream.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\"}\n");
@@ -193,7 +195,9 @@ fn with_few_descriptors_the_store_and_the_model_go_before_connections() {
     assert!((8..64).contains(&served), "{served}");
     // All are taken, and the daemon can still do everything that it is there for.
     assert_eq!(client.report(interview("iv", &[TEXT]))["status"], "complete");
-    client.call("pool.resize", json!({"actors": 2, "slots_per_actor": 2})).unwrap();
+    client
+        .call("pool.resize", json!({"actors": 2, "slots_per_actor": 2}))
+        .unwrap();
     assert_eq!(client.report(interview("iv-2", &[TEXT]))["status"], "complete");
     let warnings = world.log().lines().filter(|line| line.contains("WARN")).count();
     assert!((1..5).contains(&warnings), "{}", world.log());
@@ -220,7 +224,11 @@ fn where_no_connection_can_be_accepted_it_is_said_once_and_they_wait() {
         prlimit(pid, Resource::Nofile, limit).unwrap().current
     };
     // The next descriptor would have the lowest number that is free.
-    let held = |number: &u64| Path::new(&format!("/proc/{}/fd/{number}", daemon.pid())).symlink_metadata().is_ok();
+    let held = |number: &u64| {
+        Path::new(&format!("/proc/{}/fd/{number}", daemon.pid()))
+            .symlink_metadata()
+            .is_ok()
+    };
     let before = limit((0..).find(|number| !held(number)));
     let mut waiting = daemon.connect();
     let asked = waiting.send("hello", json!({}));
@@ -228,6 +236,10 @@ fn where_no_connection_can_be_accepted_it_is_said_once_and_they_wait() {
     assert_eq!(client.call("status", json!({})).unwrap()["connections"], 1);
     limit(before);
     assert_eq!(waiting.reply(asked).unwrap()["protocol"], 1);
-    let told = world.log().lines().filter(|line| line.contains("cannot be accepted")).count();
+    let told = world
+        .log()
+        .lines()
+        .filter(|line| line.contains("cannot be accepted"))
+        .count();
     assert_eq!(told, 1, "{}", world.log());
 }

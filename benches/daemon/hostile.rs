@@ -25,7 +25,9 @@ pub fn measure() {
     let daemon = world.start_ready();
     let mut client = daemon.connect();
     client.report(demo_interview(KNOWN));
-    println!("  each for {length:?}, one after the other; status in ms (99 % within 50); MiB of heap and stacks grown since the start (at most 64):");
+    println!(
+        "  each for {length:?}, one after the other; status in ms (99 % within 50); MiB of heap and stacks grown since the start (at most 64):"
+    );
     let before = memory(daemon.pid()).anonymous;
     for attack in ATTACKS.iter().filter(|attack| attack.name.contains(&only)) {
         let (peak, begun, spent) = (Peak::of(daemon.pid()), Instant::now(), computed(daemon.pid()));

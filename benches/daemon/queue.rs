@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::{self, Client, World};
 use crate::common::process::{Peak, memory, mib};
+use crate::common::{self, Client, World};
 use crate::setting;
 
 const ANSWERS: usize = 17;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
 
+use super::age::Age;
 use super::message::{
     Abandon, AddAnswer, AnswerScored, AnswerScorer, Begin, Case, Extend, Finish, OpenReport, ReportReady,
 };
@@ -13,7 +14,6 @@ use super::room::Place;
 use crate::domain::gate;
 use crate::domain::interview::Interview;
 use crate::domain::outcome::{Flag, Outcome, Timing};
-use crate::domain::time::Timestamp;
 
 /// Whom an InterviewActor sends its answers to.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ impl InterviewActor {
     }
 
     /// Takes the interview as it is now and sends the answers that are new.
-    fn grow(&mut self, interview: Arc<Interview>, due_since: Option<Timestamp>, places: Vec<Place>) {
+    fn grow(&mut self, interview: Arc<Interview>, due: Option<Age>, places: Vec<Place>) {
         if interview.answers().len() < self.sent {
             return; // overtaken by a later message, which knew more
         }
@@ -53,22 +53,22 @@ impl InterviewActor {
         self.doors.extend_report.do_send(Extend {
             life: self.case.life.clone(),
             interview: Arc::clone(&interview),
-            due_since,
+            due,
         });
-        self.send(&interview, &[]);
+        self.send(&interview, &[], Instant::now());
     }
 
-    fn send(&mut self, interview: &Arc<Interview>, outcomes: &[Option<Outcome>]) {
+    fn send(&mut self, interview: &Arc<Interview>, outcomes: &[Option<Outcome>], queued_at: Instant) {
         for index in self.sent..interview.answers().len() {
             if outcomes.get(index).is_none_or(Option::is_none) {
-                self.send_one(interview, index);
+                self.send_one(interview, index, queued_at);
             }
         }
         self.sent = self.sent.max(interview.answers().len());
         self.places.clear();
     }
 
-    fn send_one(&mut self, interview: &Arc<Interview>, index: usize) {
+    fn send_one(&mut self, interview: &Arc<Interview>, index: usize, queued_at: Instant) {
         let answer = &interview.answers()[index];
         let place = self.places.pop_front();
         let gate = gate::gate(&answer.text)
@@ -92,7 +92,7 @@ impl InterviewActor {
             case: Arc::clone(&self.case),
             interview: Arc::clone(interview),
             index,
-            queued_at: Instant::now(),
+            queued_at,
             place,
         });
     }
@@ -111,11 +111,11 @@ impl Handler<Begin> for InterviewActor {
             case: Arc::clone(&self.case),
             interview: Arc::clone(&begin.interview),
             outcomes: begin.outcomes.clone(),
-            due_since: begin.due_since,
+            due: begin.due,
             done: context.address().recipient(),
         });
         context.wait(opened.into_actor(self).map(move |opened, actor, context| match opened {
-            Ok(()) => actor.send(&begin.interview, &begin.outcomes),
+            Ok(()) => actor.send(&begin.interview, &begin.outcomes, begin.queued_at),
             Err(_) => context.stop(), // the reports are shut down: this goes on at the next start
         }));
     }
@@ -133,7 +133,7 @@ impl Handler<Finish> for InterviewActor {
     type Result = ();
 
     fn handle(&mut self, finish: Finish, _: &mut Self::Context) {
-        self.grow(finish.interview, Some(finish.due_since), Vec::new());
+        self.grow(finish.interview, Some(finish.due), Vec::new());
     }
 }
 

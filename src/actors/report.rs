@@ -123,10 +123,6 @@ impl ReportActor {
         }
     }
 
-    fn due(&self, since: Option<Timestamp>) -> Option<Age> {
-        since.map(|since| Age::of(since, (self.clock)()))
-    }
-
     /// Has the narrative written if the interview is whole.
     fn check(&mut self, life: &Life, context: &mut Context<Self>) {
         let Some(open) = self.open.get_mut(life) else { return };
@@ -341,13 +337,13 @@ impl Handler<OpenReport> for ReportActor {
     type Result = ();
 
     fn handle(&mut self, asked: OpenReport, context: &mut Self::Context) {
-        let (life, due) = (asked.case.life.clone(), self.due(asked.due_since));
+        let life = asked.case.life.clone();
         match self.open.entry(life.clone()) {
             // Opened before: nothing is begun a second time.
             Entry::Occupied(mut open) => {
                 let open = open.get_mut();
                 open.done = asked.done;
-                open.grow(asked.interview, due);
+                open.grow(asked.interview, asked.due);
             }
             Entry::Vacant(place) => {
                 let mut outcomes = asked.outcomes;
@@ -356,7 +352,7 @@ impl Handler<OpenReport> for ReportActor {
                     case: asked.case,
                     interview: asked.interview,
                     outcomes,
-                    due,
+                    due: asked.due,
                     phase: Phase::Collecting,
                     making: None,
                     done: asked.done,
@@ -371,9 +367,8 @@ impl Handler<Extend> for ReportActor {
     type Result = ();
 
     fn handle(&mut self, more: Extend, context: &mut Self::Context) {
-        let due = self.due(more.due_since);
         if let Some(open) = self.open.get_mut(&more.life) {
-            open.grow(more.interview, due);
+            open.grow(more.interview, more.due);
         }
         self.check(&more.life, context);
     }

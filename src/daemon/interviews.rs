@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Daemon;
 use super::faults::{internal, of_refusal, of_store};
-use super::lives::life_of;
+use super::lives::{life_of, log_unbegun};
 use crate::actors::message::Life;
 use crate::actors::pool::{DescribeLife, Standing};
 use crate::actors::room::{Full, Place};
@@ -119,7 +119,7 @@ impl Daemon {
     pub(super) fn engage(&self, record: Record, places: Vec<Place>) {
         let id = record.interview.id.clone();
         if let Err(error) = self.lives.engage(record, places) {
-            tracing::error!(interview = id.as_str(), %error, "the interview is stored, but its work cannot begin");
+            log_unbegun(id.as_str(), &error);
         }
     }
 
@@ -293,7 +293,10 @@ impl Daemon {
         };
         loop {
             let some = (limit - view.interviews.len()).min(LISTED_AT_ONCE);
-            let page = self.store.list(params.state, some, view.next.as_deref()).map_err(of_store)?;
+            let page = self
+                .store
+                .list(params.state, some, view.next.as_deref())
+                .map_err(of_store)?;
             view.interviews.extend(page.interviews.into_iter().map(listed));
             view.next = page.next;
             if view.next.is_none() || view.interviews.len() >= limit {

@@ -137,6 +137,8 @@ async fn live(
         daemon.damage.get_or_init(|| opened.notes.join(" "));
     }
     daemon.recover();
+    let beginner = Arc::clone(&daemon);
+    sockets.spawn(async move { beginner.lives.keep_beginning().await }); // it looks into the store, as requests do
     let (close, closed) = oneshot::channel::<()>();
     let path = bound.path().to_owned();
     let service = Arc::new(Arc::clone(&daemon));
@@ -245,7 +247,14 @@ fn build(
     };
     let arbiter = System::current().arbiter().clone();
     Arc::new(Daemon {
-        lives: Lives::new(arbiter, doors, store.clone(), Arc::clone(&rubrics), now),
+        lives: Lives::new(
+            arbiter,
+            doors,
+            store.clone(),
+            Arc::clone(&rubrics),
+            Arc::clone(&room),
+            now,
+        ),
         turns: Turns::new(),
         store,
         hub,

@@ -27,7 +27,9 @@ pub fn passed() -> Result<Option<Passed>, SocketError> {
             handed.len()
         )));
     }
-    let listener = handed.take_unix_listener(0).map_err(|error| refused(format!("cannot be used: {error}")))?;
+    let listener = handed
+        .take_unix_listener(0)
+        .map_err(|error| refused(format!("cannot be used: {error}")))?;
     Ok(listener.map(Passed))
 }
 

@@ -72,7 +72,11 @@ impl Shared {
     fn evicted(&self, held_bytes: usize) {
         let mut evictions = self.evictions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(times) = evictions.happened(Instant::now()) {
-            tracing::warn!(held_bytes, times, "all connections together hold too much unread data; closing the one that holds most");
+            tracing::warn!(
+                held_bytes,
+                times,
+                "all connections together hold too much unread data; closing the one that holds most"
+            );
         }
     }
 }

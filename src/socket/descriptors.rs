@@ -61,7 +61,10 @@ mod tests {
         for connections in [1, 24, 119, 120, 121, 256, 65_536] {
             let limit = needed(connections);
             assert!(left_by(limit) >= connections, "{connections}");
-            assert!(left_by(limit - 1) < connections || limit - 1 < OTHERS_MIN, "{connections}");
+            assert!(
+                left_by(limit - 1) < connections || limit - 1 < OTHERS_MIN,
+                "{connections}"
+            );
         }
     }
 }

@@ -158,7 +158,11 @@ fn lock(path: &Path) -> Result<File, SocketError> {
     let mut open = File::options();
     // Whoever can write to the folder must not have another file locked instead.
     let flags = OFlags::NOFOLLOW.bits().cast_signed();
-    open.create(true).write(true).truncate(false).mode(0o600).custom_flags(flags);
+    open.create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags);
     let file = open.open(&lock_path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -257,7 +261,10 @@ mod tests {
 
     #[test]
     fn the_file_has_no_permission_too_many_from_the_first_moment_on() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .unwrap();
         let _entered = runtime.enter();
         let folder = tempfile::tempdir().unwrap();
         for mode in [0o600, 0o660, 0o700] {

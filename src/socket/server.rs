@@ -138,7 +138,11 @@ impl Door {
         let max = self.shared.options.connections_max;
         let Some(connected) = self.connections.enter(max) else {
             if let Some(times) = self.refusals.happened(Instant::now()) {
-                tracing::warn!(max, times, "clients are refused: there are as many connections as there may be");
+                tracing::warn!(
+                    max,
+                    times,
+                    "clients are refused: there are as many connections as there may be"
+                );
             }
             let message = format!("there are {max} connections already, the limit (socket.connections_max)");
             let busy = Fault::new(Kind::Busy, message).with("retry_after_ms", RETRY_AFTER_MS);

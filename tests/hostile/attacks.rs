@@ -215,7 +215,11 @@ fn brackets(target: &Target) {
 
 /// As many values as a line may have, where an interview belongs.
 fn values(target: &Target) {
-    let line = request(1, "interview.submit", json!({"interview": {"answers": vec![json!({}); 49_000]}}));
+    let line = request(
+        1,
+        "interview.submit",
+        json!({"interview": {"answers": vec![json!({}); 49_000]}}),
+    );
     target.by_many(4, |_| target.send_again_and_again(line.as_bytes()));
 }
 
@@ -247,7 +251,10 @@ fn deaf_readers(target: &Target) {
     let clients = target.connections(200);
     for id in 0..64 {
         for client in &clients {
-            target.send(client, request(id, "report.get", json!({"interview_id": KNOWN})).as_bytes());
+            target.send(
+                client,
+                request(id, "report.get", json!({"interview_id": KNOWN})).as_bytes(),
+            );
         }
     }
     target.until_enough();

@@ -107,14 +107,25 @@ fn a_thousand_at_once_over_many_connections_are_one_and_other_content_is_a_confl
     for (number, client) in clients.iter_mut().enumerate() {
         replies[usize::from(number % 10 == 9)].extend((0..10).map(|_| client.line().unwrap()));
     }
-    let created = |replies: &[Value]| replies.iter().filter(|reply| reply["result"]["created"] == true).count();
+    let created = |replies: &[Value]| {
+        replies
+            .iter()
+            .filter(|reply| reply["result"]["created"] == true)
+            .count()
+    };
     let (first, other): (Vec<_>, Vec<_>) = replies.into_iter().partition(|replies| created(replies) > 0);
     let ([first], [other]) = (&first[..], &other[..]) else {
         panic!("both were created, or none: {first:?} {other:?}")
     };
     assert_eq!(created(first), 1);
-    assert!(first.iter().all(|reply| reply["result"]["interview_id"] == "x"), "{first:?}");
-    assert!(other.iter().all(|reply| reply["error"]["data"]["kind"] == "conflict"), "{other:?}");
+    assert!(
+        first.iter().all(|reply| reply["result"]["interview_id"] == "x"),
+        "{first:?}"
+    );
+    assert!(
+        other.iter().all(|reply| reply["error"]["data"]["kind"] == "conflict"),
+        "{other:?}"
+    );
     let list = clients[0].call("interview.list", json!({})).unwrap();
     assert_eq!(list["interviews"].as_array().unwrap().len(), 1);
 }

@@ -135,7 +135,7 @@ impl World {
             case: case(life.clone()),
             interview: Arc::clone(interview),
             outcomes,
-            due_since: due.then(|| at(20)),
+            due: due.then(|| since(20)),
             done: self.to_done.clone(),
         };
         self.reports.send(open).await.unwrap();
@@ -225,10 +225,10 @@ async fn an_open_interview_is_not_reported_before_it_is_finished() {
     let life = world.open(&short, false).await;
     world.ended(&life, "a1", scored("하나")).await;
     let long = interview(1, &[TEXT, TEXT]);
-    let extend = |interview: &Arc<Interview>, due_since| Extend {
+    let extend = |interview: &Arc<Interview>, due| Extend {
         life: life.clone(),
         interview: Arc::clone(interview),
-        due_since,
+        due,
     };
     world
         .store
@@ -240,8 +240,8 @@ async fn an_open_interview_is_not_reported_before_it_is_finished() {
     world.ended(&life, "a2", scored("둘")).await;
     assert_eq!(world.narrator.borrow().len(), 0);
     world.store.close(&long.id, at(30)).await.unwrap();
-    world.reports.do_send(extend(&long, Some(at(30))));
-    world.reports.do_send(extend(&long, Some(at(40))));
+    world.reports.do_send(extend(&long, Some(since(30))));
+    world.reports.do_send(extend(&long, Some(since(40))));
     world.settled().await;
     assert_eq!(world.narrator.borrow().len(), 1);
     world.narrated(&life, Ok(narrative())).await;
@@ -270,7 +270,7 @@ async fn a_wall_clock_that_is_set_meanwhile_counts_for_nothing() {
         world.ended(&life, "a1", scored("하나")).await;
         world.narrated(&life, Ok(narrative())).await;
         let report = world.report(&interview).unwrap();
-        assert_took(&report, 0);
+        assert_took(&report, 79_000);
         assert_eq!(report.finished_at, at(20 + jump));
     }
 }
