@@ -32,6 +32,8 @@ use crate::domain::ids::InterviewId;
 
 /// Longer lines are parsed on a thread of their own, so that other connections need not wait.
 const PARSED_HERE_BYTES_MAX: usize = 256 << 10;
+/// What a subscription takes besides its queue, roughly.
+const SUBSCRIPTION_BYTES: usize = 4 << 10;
 /// Lines between those who make them and the writer.
 const LINES_QUEUED_MAX: usize = 16;
 /// How long a client that sent too much may go on sending before it must read why it is cut off.
@@ -45,7 +47,7 @@ pub(super) struct Shared {
     pub hub: Arc<Hub>,
     pub options: Arc<Options>,
     pub ledger: Arc<Ledger>,
-    /// Room for the interviews and answers in requests that are being answered, in units of [`ROOM_UNIT_BYTES`].
+    /// Room for what lines become, in units of [`ROOM_UNIT_BYTES`]: for one of the longest, or for several that are shorter.
     pub room: Arc<Semaphore>,
     pub common: Arc<Common>,
     pub evictions: Mutex<Seldom>,
@@ -122,6 +124,21 @@ async fn discard(mut stream: OwnedReadHalf) {
     let read_on = async { while stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {} };
     // The client had its time; whether it used it does not matter.
     let _ = time::timeout(LINGER, read_on).await;
+}
+
+/// A line that was read, and what is held for what it became.
+struct Read {
+    request: Request,
+    charge: Charge,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Read {
+    /// Drops the line; what is held for it stays held wherever this is, also if the connection ends meanwhile.
+    fn of(Line { bytes, charge }: Line, role: Role, room: Option<OwnedSemaphorePermit>) -> Self {
+        let request = wire::read(&bytes, role);
+        Self { request, charge, room }
+    }
 }
 
 /// What the reading side of a connection has.
@@ -219,11 +236,23 @@ impl Connection {
     async fn take(&mut self, line: Line, slot: Slot) {
         self.activity.touch();
         let length = line.bytes.len();
-        let (Request { id, asked }, charge) = self.read(line).await;
+        let is_long = length > PARSED_HERE_BYTES_MAX;
+        let to_read = if is_long { Some(self.room(length).await) } else { None };
+        let Read {
+            request: Request { id, asked },
+            charge,
+            room,
+        } = self.read(line, to_read).await;
+        let room = match (&asked, room) {
+            (Ok(Asked::Call(Call::Submit(_) | Call::Open(_) | Call::Answer { .. })), Some(room)) => Some(room),
+            (Ok(Asked::Call(Call::Submit(_) | Call::Open(_) | Call::Answer { .. })), None) => {
+                Some(self.room(length).await)
+            }
+            _ => None,
+        };
+        drop(charge);
         match asked {
             Ok(Asked::Call(call)) => {
-                let room = self.room(&call, length).await;
-                drop(charge);
                 let answering = Answering {
                     role: self.role,
                     id,
@@ -245,37 +274,36 @@ impl Connection {
         }
     }
 
-    /// What the line asks for; the line itself is dropped, its charge is not.
-    async fn read(&self, line: Line) -> (Request, Charge) {
+    /// What the line asks for. `room`: for what a long one becomes.
+    async fn read(&self, line: Line, room: Option<OwnedSemaphorePermit>) -> Read {
         let role = self.role;
-        let Line { bytes, charge } = line;
-        if bytes.len() <= PARSED_HERE_BYTES_MAX {
-            return (wire::read(&bytes, role), charge);
+        if room.is_none() {
+            return Read::of(line, role, None);
         }
         let _one_of_few = self.shared.common.parsing.acquire().await;
-        let request = match tokio::task::spawn_blocking(move || wire::read(&bytes, role)).await {
-            Ok(request) => request,
-            Err(error) => Request {
-                id: Some(Id::null()),
-                asked: Err(Fault::new(
-                    Kind::Internal,
-                    format!("the line could not be read: {error}"),
-                )),
+        match tokio::task::spawn_blocking(move || Read::of(line, role, room)).await {
+            Ok(read) => read,
+            Err(error) => Read {
+                request: Request {
+                    id: Some(Id::null()),
+                    asked: Err(Fault::new(
+                        Kind::Internal,
+                        format!("the line could not be read: {error}"),
+                    )),
+                },
+                charge: self.account.charge(),
+                room: None,
             },
-        };
-        (request, charge)
+        }
     }
 
     /// Whoever sends interviews faster than they are stored waits here, and reads no more meanwhile.
-    async fn room(&self, call: &Call, line_bytes: usize) -> Option<OwnedSemaphorePermit> {
-        if !matches!(call, Call::Submit(_) | Call::Open(_) | Call::Answer { .. }) {
-            return None;
-        }
-        let all = self.shared.options.buffered_bytes_max / ROOM_UNIT_BYTES;
+    async fn room(&self, line_bytes: usize) -> OwnedSemaphorePermit {
+        let all = self.shared.options.line_bytes_max / ROOM_UNIT_BYTES;
         let units = (line_bytes / ROOM_UNIT_BYTES).min(all).max(1);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.shared.room).acquire_many_owned(units).await;
-        Some(permit.expect("nobody closes the semaphore"))
+        permit.expect("nobody closes the semaphore")
     }
 
     /// Subscribes first and asks afterwards whether there is such an interview, so that no event falls between the two.
@@ -301,7 +329,7 @@ impl Connection {
         }
         // Its queue is paid for before it fills.
         let mut queue = self.account.charge();
-        queue.set(capacity * size_of::<usize>());
+        queue.set(capacity * size_of::<usize>() + SUBSCRIPTION_BYTES);
         let result = super::service::reply(&serde_json::json!({ "subscription": subscription.id() }));
         let (stop, stopped) = oneshot::channel();
         self.subscriptions.insert(subscription.id(), stop);

@@ -28,7 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const RETRY_AFTER_MS: u64 = 1_000;
 /// How long the last replies may take to be written once the grace is over.
 const FLUSH: Duration = Duration::from_millis(500);
-/// Requests in work are counted in units of this many bytes.
+/// What lines become is counted in units of this many bytes.
 pub(super) const ROOM_UNIT_BYTES: usize = 1 << 10;
 
 /// Serves until `shutdown` ends: then no more requests are read, those pending may go on for `options.grace`, and everything is closed and
@@ -56,7 +56,7 @@ pub async fn run(
             service,
             hub,
             ledger: Ledger::new(options.buffered_bytes_max),
-            room: Arc::new(Semaphore::new(room_units(options.buffered_bytes_max))),
+            room: Arc::new(Semaphore::new(room_units(options.line_bytes_max))),
             common: Common::new(),
             evictions: Mutex::default(),
             options,

@@ -105,7 +105,10 @@ impl Target<'_> {
     /// Sends the same again and again, also on a new connection if the last was closed, and reads whatever comes.
     fn send_again_and_again(&self, bytes: &[u8]) {
         while self.goes_on() {
-            let Some(stream) = self.connect() else { continue };
+            let Some(stream) = self.connect() else {
+                std::thread::sleep(Duration::from_millis(10));
+                continue;
+            };
             let reading = stream.try_clone().unwrap();
             std::thread::scope(|scope| {
                 scope.spawn(|| self.read_all(&reading));
