@@ -10,6 +10,9 @@ use rustix::net::sockopt::socket_acceptconn;
 
 use super::listener::SocketError;
 
+/// Whoever may write to a socket's file may connect.
+const MAY_CONNECT: u32 = 0o222;
+
 /// A listening socket of somebody else's making.
 #[derive(Debug)]
 pub struct Passed(UnixListener);
@@ -57,7 +60,7 @@ fn check_file(path: &Path, mode: u32, own_uid: u32) -> Result<(), SocketError> {
         return Err(refused(format!("was replaced at {shown} by what is no socket")));
     }
     let its_mode = there.permissions().mode() & 0o777;
-    if its_mode & !mode != 0 {
+    if its_mode & !mode & MAY_CONNECT != 0 {
         return Err(refused(format!(
             "has mode {its_mode:04o} at {shown}, and socket.mode allows {mode:04o}: set SocketMode={mode:04o}"
         )));

@@ -141,6 +141,7 @@ impl Charge {
             if self.ledger.total() <= self.ledger.bytes_max {
                 return;
             }
+            self.ledger.relieve();
             relief.await;
         }
     }
