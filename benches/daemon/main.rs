@@ -8,13 +8,17 @@
 mod common;
 mod hostile;
 mod idle;
+mod opening;
 mod queue;
 mod start;
 mod status;
+#[path = "../support/mod.rs"]
+mod support;
 
 /// What can be measured, by the name that selects it.
-const PARTS: [(&str, fn()); 5] = [
+const PARTS: [(&str, fn()); 6] = [
     ("start", start::measure),
+    ("opening", opening::measure),
     ("idle", idle::measure),
     ("status", status::measure),
     ("queue", queue::measure),
