@@ -142,9 +142,9 @@ pub struct EngineProvenance {
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
     pub submitted_at: Timestamp,
-    /// When the last answer was there: `submit`, `finish` or `retry`.
-    pub due_since: Timestamp,
     pub finished_at: Timestamp,
+    /// From when the last answer was there: `submit`, `finish` or `retry`. Not the difference of two times of day: clocks are set.
+    pub took_ms: u64,
 }
 
 impl Report {
@@ -182,7 +182,7 @@ impl Report {
             provenance,
             submitted_at: times.submitted_at,
             finished_at: times.finished_at,
-            took_ms: times.finished_at.since(times.due_since),
+            took_ms: times.took_ms,
         })
     }
 }
