@@ -11,6 +11,7 @@ mod keys;
 mod open;
 mod reads;
 mod record;
+mod rewritten;
 mod shelf;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use error::StoreError;
 pub use record::{Accept, Accepted, Added, Page, Phase, Record, Recorded, ReportHead, Summary, View};
+#[doc(hidden)]
+pub use rewritten::{ValueKind, rewritten};
 
 use crate::domain::ids::{AnswerId, InterviewId};
 use crate::domain::interview::Answer;
