@@ -89,6 +89,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("actix", &["actors", "daemon"]),
     ("clap", &["cli", "main"]),
+    ("crc32fast", &["store"]),
+    ("flate2", &["store"]),
     ("indicatif", &["cli", "main"]),
     ("libloading", &["engine/onnx"]),
     ("llguidance", &["scoring"]),
@@ -99,7 +101,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rayon", &["engine"]),
     ("sled", &["store"]),
     ("sysinfo", &["hardware"]),
-    ("tempfile", &["cli", "runtime"]),
+    ("tempfile", &["cli", "runtime", "store"]),
     ("tokenizers", &["scoring"]),
     ("toktrie", &["scoring"]),
     ("toktrie_hf_tokenizers", &["scoring"]),

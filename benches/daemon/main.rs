@@ -7,14 +7,18 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 mod idle;
+mod opening;
 mod process;
 mod queue;
 mod start;
 mod status;
+#[path = "../support/mod.rs"]
+mod support;
 
 /// What can be measured, by the name that selects it.
-const PARTS: [(&str, fn()); 4] = [
+const PARTS: [(&str, fn()); 5] = [
     ("start", start::measure),
+    ("opening", opening::measure),
     ("idle", idle::measure),
     ("status", status::measure),
     ("queue", queue::measure),

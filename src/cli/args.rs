@@ -16,6 +16,8 @@ Exit codes:
   2    the command line is wrong
   3    there is no such interview
   4    there is no report yet
+  10   doctor: warnings, but no error
+  11   doctor: at least one error
   75   the queue is full or the daemon is draining: try again later
   78   the configuration is wrong
   130  ended by Ctrl-C
@@ -120,6 +122,26 @@ pub enum Verb {
         after_help = "Examples:\n  interviewd bench\n  interviewd bench --model /models/exaone-2.4b --runs 3 --json bench.json --plot bench.svg\n  interviewd bench --random exaone-3.5-7.8b --device cuda --memory-budget 6GiB"
     )]
     Bench(Bench),
+    /// Write everything that is stored as lines of JSON: interviews, scores, reports
+    ///
+    /// A running daemon serves it without being stopped [admin]; without one the store's folder is read. The file is there as a whole or not at
+    /// all, and for its owner only: it holds what candidates said. `interviewd import` reads it.
+    #[command(
+        after_help = "Examples:\n  interviewd export interviews.jsonl.gz\n  interviewd export - | age -r KEY > interviews.jsonl.age"
+    )]
+    Export(Export),
+    /// Put an export or a backup into the store of a daemon that is stopped
+    ///
+    /// Every line is checked before anything is changed. What is there stays: an interview that is there already is skipped, and another one of
+    /// the same id is a conflict that is named (exit code 1). It may be repeated. Unfinished interviews go on at the next start.
+    #[command(
+        after_help = "Examples:\n  interviewd import run/store.backups/interviewd-20260131T090000Z.jsonl.gz\n  interviewd import interviews.jsonl.gz --dry-run"
+    )]
+    Import(Import),
+    /// Look at everything that the daemon needs, and say what to do about what is wrong; changes nothing
+    ///
+    /// One line for each check: ok, warning or error. Ends with 0, with 10 if there are warnings, with 11 if there are errors.
+    Doctor(Json),
     /// Stop accepting interviews; what was accepted goes on [admin]
     Drain,
     /// Accept interviews again [admin]
@@ -308,6 +330,26 @@ impl BenchDevice {
 }
 
 #[derive(Debug, clap::Args)]
+pub struct Export {
+    /// Where to; a name that ends in .gz is compressed, `-` is standard output [default: standard output that is no terminal]
+    #[arg(value_name = "FILE|-")]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Import {
+    /// A file of `interviewd export`, or a backup of the daemon's, as it is
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Check the file and say what would be imported
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print what was done as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub struct Shutdown {
     /// How long running answers may take, in seconds [default: the configuration's daemon.drain_s]
     #[arg(long, value_name = "SECONDS")]
@@ -400,6 +442,11 @@ mod tests {
             "plan --json",
             "bench --random bench-0.43b",
             "bench --model M --device cuda --memory-budget 5.5GiB --threads 2 --answers 4 --runs 3 --json F --plot G",
+            "export",
+            "export -",
+            "export F --socket S",
+            "import F --dry-run --json",
+            "doctor --json",
             "drain",
             "resume",
             "shutdown --timeout 5",
@@ -433,6 +480,8 @@ mod tests {
             "bench --memory-budget 0GiB",
             "report",
             "report a --format html",
+            "import",
+            "export a b",
             "",
         ] {
             assert!(parsed(&format!("interviewd {line}")).is_err(), "{line}");
@@ -442,7 +491,7 @@ mod tests {
     #[test]
     fn the_long_help_documents_every_exit_code() {
         let help = Args::command().render_long_help().to_string();
-        for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "75 ", "78 ", "130 "] {
+        for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "10 ", "11 ", "75 ", "78 ", "130 "] {
             assert!(help.lines().any(|line| line.trim_start().starts_with(code)), "{code}");
         }
     }

@@ -16,6 +16,10 @@ pub enum Exit {
     Usage = 2,
     NotFound = 3,
     NotReady = 4,
+    /// What `doctor` found is nothing that stops anything.
+    Warnings = 10,
+    /// What `doctor` found keeps the daemon from its work.
+    Errors = 11,
     /// `EX_TEMPFAIL`: the same call may succeed later.
     Busy = 75,
     /// `EX_CONFIG`.

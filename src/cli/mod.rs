@@ -1,4 +1,5 @@
-//! The command line: one binary, one verb a task. Everything but `serve`, `demo`, `bench`, `setup`, `plan` and `config` is a client of the socket.
+//! The command line: one binary, one verb a task. Everything but `serve`, `demo`, `bench`, `setup`, `plan`, `import`, `doctor` and `config` is a client of the
+//! socket; `export` is one where a daemon runs.
 
 mod args;
 mod bench;
@@ -9,8 +10,11 @@ mod connection;
 mod demo;
 mod demo_daemon;
 mod demo_screen;
+mod doctor;
 mod exit;
+mod export;
 mod files;
+mod import;
 mod interrupt;
 mod leftovers;
 mod list;
@@ -25,6 +29,7 @@ mod settings;
 mod setup;
 mod status;
 mod status_text;
+mod stopped_store;
 mod submit;
 mod text;
 mod wait;
@@ -78,6 +83,9 @@ fn run(args: &Args) -> Result<(), Failure> {
         Verb::Delete(id) => calls::delete(global, id),
         Verb::Plan(plan) => plan::run(global, plan),
         Verb::Bench(bench) => bench::run(global, bench),
+        Verb::Export(export) => export::run(global, export),
+        Verb::Import(import) => import::run(global, import),
+        Verb::Doctor(json) => doctor::run(global, json),
         Verb::Drain => calls::drain(global),
         Verb::Resume => calls::resume(global),
         Verb::Shutdown(shutdown) => calls::shutdown(global, shutdown),

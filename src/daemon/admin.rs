@@ -18,7 +18,14 @@ use crate::socket::fault::{Fault, Kind};
 use crate::socket::view::{Accepting, DaemonState, PlanView, PlannedActor, Reloaded};
 
 /// Keys that need no other model and no other plan.
-const LIGHT: [&str; 5] = ["daemon.", "queue.", "interview.", "log.", "scoring.max_attempts"];
+const LIGHT: [&str; 6] = [
+    "daemon.",
+    "backup.",
+    "queue.",
+    "interview.",
+    "log.",
+    "scoring.max_attempts",
+];
 
 impl Daemon {
     /// Looks for a model and hands it to the pool, or remembers why there is none.

@@ -117,7 +117,7 @@ impl Daemon {
     pub(super) fn engage(&self, record: Record, places: Vec<Place>) {
         let id = record.interview.id.clone();
         if let Err(error) = self.lives.engage(record, places) {
-            tracing::error!(interview = id.as_str(), %error, "the interview is stored, but its work cannot begin");
+            self.does_not_begin(id.as_str(), &error);
         }
     }
 
@@ -248,8 +248,12 @@ impl Daemon {
         let _turn = self.turns.of(&id).await;
         let was = self.store.delete(&id).await.map_err(of_store)?;
         tracing::info!(interview = id.as_str(), "deleted");
-        self.lives.abandon(&was.record);
-        self.tell(&id, EventKind::Deleted, was.done(), was.total());
+        self.losses().forget(id.as_str());
+        if let Some(was) = &was {
+            self.lives.abandon(&was.record);
+        }
+        let (done, total) = was.map_or((0, 0), |was| (was.done(), was.total()));
+        self.tell(&id, EventKind::Deleted, done, total);
         Ok(Deleted { deleted: true })
     }
 

@@ -18,6 +18,8 @@ impl Daemon {
         let pool = self.describe_pool().await;
         let (state, reason) = self.state_of(&pool);
         let condition = self.condition();
+        let line = self.lives.line();
+        let line_wait = line.oldest.map(|oldest| oldest.elapsed()).unwrap_or_default();
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
@@ -30,10 +32,10 @@ impl Daemon {
                 .map(|loaded| loaded.model.clone()),
             devices: self.devices(),
             queue: QueueView {
-                interviews: pool.queued_interviews,
-                answers: pool.queued_answers,
+                interviews: pool.queued_interviews + line.interviews,
+                answers: pool.queued_answers + line.answers,
                 max: self.room.max(),
-                oldest_wait_s: pool.oldest_wait.as_secs(),
+                oldest_wait_s: pool.oldest_wait.max(line_wait).as_secs(),
             },
             pool: PoolView {
                 planned_actors: condition.loaded.as_ref().map_or(0, |loaded| loaded.plan.actors.len()),
@@ -67,13 +69,11 @@ impl Daemon {
     }
 
     fn state_of(&self, pool: &Description) -> (DaemonState, Option<String>) {
-        let broken = self
+        let trouble = self
             .store
-            .broken()
-            .map(|reason| format!("the store takes no more writes: {reason}"));
-        let trouble = broken
+            .trouble()
             .or_else(|| self.without_model(pool))
-            .or_else(|| self.damage.get().cloned());
+            .or_else(|| self.losses().in_words());
         match trouble {
             _ if self.draining.load(Ordering::Relaxed) => (DaemonState::Draining, None),
             Some(reason) => (DaemonState::Degraded, Some(reason)),

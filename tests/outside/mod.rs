@@ -3,6 +3,7 @@
 
 mod answer;
 mod config;
+mod export;
 mod interview;
 mod manifest;
 mod protocol;
@@ -11,6 +12,7 @@ mod rubric;
 
 pub use answer::answer;
 pub use config::config;
+pub use export::export;
 pub use interview::interview;
 pub use manifest::manifest;
 pub use protocol::protocol;
@@ -20,9 +22,10 @@ pub use rubric::rubric;
 pub type Property = fn(&[u8]) -> bool;
 
 /// By name: that of the fuzz target, and of the folder of its seeds.
-pub const PROPERTIES: [(&str, Property); 7] = [
+pub const PROPERTIES: [(&str, Property); 8] = [
     ("answer", answer),
     ("config", config),
+    ("export", export),
     ("interview", interview),
     ("manifest", manifest),
     ("protocol", protocol),
