@@ -7,6 +7,11 @@ use serde_json::error::Category;
 /// The only version of the format, and of the graph's inputs and outputs, that this program reads.
 pub(super) const FORMAT_VERSION: u64 = 1;
 
+/// No dimension of any model is larger: what reckons with one need not fear for its arithmetic.
+const SIZE_MAX: u64 = 1 << 24;
+/// Several times the largest vocabulary there is: tables of this length are made before anything else of the model is looked at.
+const VOCABULARY_MAX: u64 = 1 << 20;
+
 /// All of `model.json`. Sizes are in values, lengths in tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -216,7 +221,7 @@ impl Manifest {
     }
 
     /// Reads and checks the text of a `model.json`. The error says which field and why.
-    pub(super) fn parse(text: &[u8]) -> Result<Self, ManifestFault> {
+    pub fn parse(text: &[u8]) -> Result<Self, ManifestFault> {
         /// Read by itself: another version may have other fields.
         #[derive(Deserialize)]
         #[serde(expecting = "an object")]
@@ -237,21 +242,24 @@ impl Manifest {
     /// What the types alone do not rule out.
     fn contradiction(&self) -> Option<String> {
         let counts = [
-            ("layers", self.layers as u64, 1),
-            ("hidden_size", self.hidden_size as u64, 1),
-            ("intermediate_size", self.intermediate_size as u64, 1),
-            ("heads", self.heads as u64, 1),
-            ("kv_heads", self.kv_heads as u64, 1),
-            ("head_dim", self.head_dim as u64, 1),
-            ("vocab_size", self.vocab_size as u64, 1),
-            ("context_tokens", self.context_tokens as u64, 1),
-            ("parameter_count", self.parameter_count, 1),
+            ("layers", self.layers as u64, 1, SIZE_MAX),
+            ("hidden_size", self.hidden_size as u64, 1, SIZE_MAX),
+            ("intermediate_size", self.intermediate_size as u64, 1, SIZE_MAX),
+            ("heads", self.heads as u64, 1, SIZE_MAX),
+            ("kv_heads", self.kv_heads as u64, 1, SIZE_MAX),
+            ("head_dim", self.head_dim as u64, 1, SIZE_MAX),
+            ("vocab_size", self.vocab_size as u64, 1, VOCABULARY_MAX),
+            ("context_tokens", self.context_tokens as u64, 1, SIZE_MAX),
+            ("parameter_count", self.parameter_count, 1, u64::MAX),
             // In tiles of 2 tokens no prompt of odd length can be cut.
-            ("query_tile_tokens", self.query_tile_tokens as u64, 3),
-            ("weights_bytes", self.weights_bytes, 1),
+            ("query_tile_tokens", self.query_tile_tokens as u64, 3, SIZE_MAX),
+            ("weights_bytes", self.weights_bytes, 1, u64::MAX),
         ];
-        if let Some((field, found, least)) = counts.into_iter().find(|(_, found, least)| found < least) {
+        if let Some((field, found, least, _)) = counts.into_iter().find(|(_, found, least, _)| found < least) {
             return Some(format!("{field} is {found}, at least {least} is needed"));
+        }
+        if let Some((field, found, _, most)) = counts.into_iter().find(|(_, found, _, most)| found > most) {
+            return Some(format!("{field} is {found}, at most {most} is possible"));
         }
         let texts = [
             ("name", &self.name),
@@ -377,7 +385,7 @@ fn wrong_field(reason: &str) -> String {
 
 /// Why a `model.json` is not one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum ManifestFault {
+pub enum ManifestFault {
     Version(u64),
     Wrong(String),
 }
@@ -458,6 +466,8 @@ mod tests {
     fn values_that_contradict_each_other_are_refused() {
         assert!(fault(|json| json["kv_heads"] = 0.into()).contains("kv_heads is 0"));
         assert!(fault(|json| json["query_tile_tokens"] = 2.into()).contains("query_tile_tokens is 2"));
+        assert!(fault(|json| json["layers"] = (1_u64 << 32).into()).contains("at most 16777216"));
+        assert!(fault(|json| json["vocab_size"] = 100_000_000.into()).contains("at most 1048576"));
         assert!(fault(|json| json["target"] = "cuda".into()).contains("kv_type"));
         assert!(fault(|json| json["kv_type"] = "float16".into()).contains("kv_type"));
         assert!(fault(|json| json["block_size"] = serde_json::Value::Null).contains("block_size"));

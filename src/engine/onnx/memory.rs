@@ -179,9 +179,10 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: allocated in `Place::zeroed` in this way; every binding that sees it holds it.
         match &self.source {
+            // SAFETY: allocated in `Place::zeroed` with this layout; every binding that sees it holds it.
             None => unsafe { dealloc(self.start.as_ptr(), self.layout) },
+            // SAFETY: allocated in `Place::zeroed` by this allocator; every binding that sees it holds it.
             Some(allocator) => unsafe { allocator.0.free(self.start.as_ptr()) },
         }
     }
