@@ -83,7 +83,12 @@ impl Turns {
 impl Effort {
     pub fn of(call: &Call) -> Self {
         match call {
-            Call::Hello | Call::Get { .. } | Call::List(_) | Call::Report { .. } | Call::Status => Self::Look,
+            Call::Hello
+            | Call::Get { .. }
+            | Call::List(_)
+            | Call::Report { .. }
+            | Call::Status
+            | Call::Export { .. } => Self::Look,
             Call::Submit(_)
             | Call::Open(_)
             | Call::Answer { .. }
