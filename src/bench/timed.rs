@@ -58,6 +58,14 @@ impl Model for Timed {
         self.model.shape()
     }
 
+    fn rows_max(&self) -> usize {
+        self.model.rows_max()
+    }
+
+    fn is_overlaid(&self) -> bool {
+        self.model.is_overlaid()
+    }
+
     fn prefill(&mut self, slot: SlotId, past: usize, tokens: &[TokenId], wanted: bool) -> Result<&[f32], ModelError> {
         let begun = (self.clock)();
         let logits = self.model.prefill(slot, past, tokens, wanted);

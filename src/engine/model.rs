@@ -67,7 +67,7 @@ pub enum ModelError {
 pub trait Model: Send {
     fn shape(&self) -> &ModelShape;
 
-    /// Most slots that a decode may span: with more rows its kernels would be slower than several runs.
+    /// Most slots that a decode may span: with more rows its kernels would be slower than several runs. A model that wraps another must ask that one.
     fn rows_max(&self) -> usize {
         usize::MAX
     }
