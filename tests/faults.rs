@@ -40,10 +40,13 @@ fn poison() -> u32 {
     own.expect("a token that no other answer has")
 }
 
-/// The demo's interview of 17 answers, of which the fifth has a skull.
+/// Which answer of the demo's has a skull: one that no other follows up, for that would be judged together with it.
+const POISONED: usize = 0;
+
+/// The demo's interview of 17 answers, one of them poisoned.
 fn poisoned(id: &str) -> Value {
     let mut interview = demo_interview(id);
-    interview["answers"][4]["answer"] = json!(format!("독이 든 답변 {SKULL} 입니다."));
+    interview["answers"][POISONED]["answer"] = json!(format!("독이 든 답변 {SKULL} 입니다."));
     interview
 }
 
@@ -72,10 +75,10 @@ fn actor_at_rest(client: &mut Client) -> Value {
     status["pool"]["actors"][0].clone()
 }
 
-/// All but the fifth answer are as they are without it, and that one says why it has no score.
+/// All answers but one are as they are without it, and that one says why it has no score.
 fn assert_only_the_poison_is_left_out(world: &World, report: &Value, reason: &str) {
     assert_eq!(report["status"], "partial", "{report}");
-    let left_out = &report["answers"][4];
+    let left_out = &report["answers"][POISONED];
     assert_eq!(
         (&left_out["state"], &left_out["score"]),
         (&json!("unscored"), &Value::Null)
@@ -87,7 +90,7 @@ fn assert_only_the_poison_is_left_out(world: &World, report: &Value, reason: &st
     assert_eq!(sound["status"], "complete");
     let answers = report["answers"].as_array().unwrap().iter();
     for (index, (answer, sound)) in answers.zip(sound["answers"].as_array().unwrap()).enumerate() {
-        if index != 4 {
+        if index != POISONED {
             assert_eq!(judgement(answer), judgement(sound), "{index}");
         }
     }
