@@ -93,6 +93,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("flate2", &["store"]),
     ("indicatif", &["cli", "main"]),
     ("libloading", &["engine/onnx"]),
+    ("listenfd", &["socket"]),
     ("llguidance", &["scoring"]),
     ("minijinja", &["scoring"]),
     ("nvml_wrapper", &["hardware"]),

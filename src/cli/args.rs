@@ -113,6 +113,8 @@ pub enum Verb {
         after_help = "Examples:\n  interviewd plan\n  interviewd plan --card 6 --set model.path=/models/exaone-7.8b\n  interviewd plan --card 24 --card 24 --json"
     )]
     Plan(Plan),
+    /// Look at a model's folder
+    Model(Model),
     /// Measure on this machine how much sooner a report is there than by scoring one answer after another
     ///
     /// Two tables in one run: a fixed shape (each answer 500 shared, 200 own and 200 written tokens, made up) and a bundled interview through the
@@ -281,6 +283,41 @@ pub struct Plan {
 }
 
 #[derive(Debug, clap::Args)]
+pub struct Model {
+    #[command(subcommand)]
+    pub verb: ModelVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelVerb {
+    /// Say whether a model can score here: its files and hashes, its tokenizer, and a probe run
+    ///
+    /// Takes the steps by which `serve` brings a model up, one by one, and tells of each: ok, warning or error and what to do. Then it scores one
+    /// made-up answer. Reads all of the weights and loads them; needs no daemon and changes nothing. Ends with exit code 0 only if the model
+    /// can be used here, with the memory that is free now.
+    #[command(
+        after_help = "Examples:\n  interviewd model check models/demo\n  interviewd model check models/exaone-3.5-7.8b --set pool.memory_budget_mib=6000\n  interviewd model check models/demo --json | jq .usable"
+    )]
+    Check(ModelCheck),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ModelCheck {
+    /// The model's folder [default: the configuration's model.path]
+    #[arg(value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Measure the query tile of a large model too: minutes to hours
+    #[arg(long)]
+    pub thorough: bool,
+    /// Print all that was found as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Look in this process, whose parent has this number, and tell it line by line
+    #[arg(long, hide = true, value_name = "PID")]
+    pub for_parent: Option<i32>,
+}
+
+#[derive(Debug, clap::Args)]
 pub struct Bench {
     /// A model's folder [default: the bundled demo model]
     #[arg(long, value_name = "DIR")]
@@ -440,6 +477,8 @@ mod tests {
             "retry iv-1",
             "delete iv-1",
             "plan --json",
+            "model check",
+            "model check DIR --thorough --json",
             "bench --random bench-0.43b",
             "bench --model M --device cuda --memory-budget 5.5GiB --threads 2 --answers 4 --runs 3 --json F --plot G",
             "export",

@@ -42,6 +42,9 @@ pub enum Failure {
     ClosedPipe,
     #[error("interrupted")]
     Interrupted,
+    /// What was printed has said it all.
+    #[error("a check failed")]
+    Shown,
     #[error("{message}")]
     Told { exit: Exit, message: String },
 }
@@ -71,6 +74,7 @@ impl Failure {
             // A reader such as `head` has what it wanted.
             Self::ClosedPipe => Exit::Ok,
             Self::Interrupted => Exit::Interrupted,
+            Self::Shown => Exit::Failed,
             Self::Told { exit, .. } => *exit,
         }
     }

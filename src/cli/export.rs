@@ -22,7 +22,7 @@ use crate::store::export_file::ExportFile;
 use crate::store::{Store, is_in_use};
 
 /// Where it is read from.
-enum From {
+enum Origin {
     Daemon(Connection),
     Store(Store),
 }
@@ -45,10 +45,10 @@ pub fn run(global: &Global, args: &Args) -> Result<(), Failure> {
     };
     // One that is interrupted leaves no half file.
     let interrupt = Interrupt::listen(Leftovers::default())?;
-    let mut from = From::open(global)?;
+    let mut origin = Origin::open(global)?;
     let summary = match file {
-        Some(file) => into_file(&mut from, file, &interrupt)?,
-        None => into_stdout(&mut from, &interrupt)?,
+        Some(file) => into_file(&mut origin, file, &interrupt)?,
+        None => into_stdout(&mut origin, &interrupt)?,
     };
     output::note(&match file {
         Some(file) => format!(
@@ -61,17 +61,17 @@ pub fn run(global: &Global, args: &Args) -> Result<(), Failure> {
     complete(&summary)
 }
 
-fn into_file(from: &mut From, file: &Path, interrupt: &Interrupt) -> Result<Summary, Failure> {
+fn into_file(origin: &mut Origin, file: &Path, interrupt: &Interrupt) -> Result<Summary, Failure> {
     let failed = |error| stopped_store::failed(&error);
     let mut export = ExportFile::create(file, now()).map_err(failed)?;
-    from.pages(interrupt, |page| export.page(page).map_err(failed))?;
+    origin.pages(interrupt, |page| export.page(page).map_err(failed))?;
     export.finish().map_err(failed)
 }
 
-fn into_stdout(from: &mut From, interrupt: &Interrupt) -> Result<Summary, Failure> {
+fn into_stdout(origin: &mut Origin, interrupt: &Interrupt) -> Result<Summary, Failure> {
     let out = BufWriter::new(io::stdout().lock());
     let mut writer = ExportWriter::begin(out, now()).map_err(Failure::output)?;
-    from.pages(interrupt, |page| writer.page(page).map_err(Failure::output))?;
+    origin.pages(interrupt, |page| writer.page(page).map_err(Failure::output))?;
     let (_, summary) = writer.end().map_err(Failure::output)?;
     Ok(summary)
 }
@@ -90,7 +90,7 @@ fn complete(summary: &Summary) -> Result<(), Failure> {
     }
 }
 
-impl From {
+impl Origin {
     /// The daemon where one answers: its store is locked.
     fn open(global: &Global) -> Result<Self, Failure> {
         if settings::named_socket(global)?.is_some() {

@@ -1,5 +1,5 @@
-//! The command line: one binary, one verb a task. Everything but `serve`, `demo`, `bench`, `setup`, `plan`, `import`, `doctor` and `config` is a client of the
-//! socket; `export` is one where a daemon runs.
+//! The command line: one binary, one verb a task. Everything but `serve`, `demo`, `bench`, `setup`, `plan`, `model`, `import`, `doctor` and `config` is a
+//! client of the socket; `export` is one where a daemon runs.
 
 mod args;
 mod bench;
@@ -18,6 +18,8 @@ mod import;
 mod interrupt;
 mod leftovers;
 mod list;
+mod model_check;
+mod model_check_text;
 mod output;
 mod plan;
 mod plan_text;
@@ -39,7 +41,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::args::{Args, ConfigVerb, Verb};
+use self::args::{Args, ConfigVerb, ModelVerb, Verb};
 use self::exit::{Exit, Failure};
 
 /// Runs the process's command line.
@@ -82,6 +84,9 @@ fn run(args: &Args) -> Result<(), Failure> {
         Verb::Retry(id) => calls::retry(global, id),
         Verb::Delete(id) => calls::delete(global, id),
         Verb::Plan(plan) => plan::run(global, plan),
+        Verb::Model(model) => match &model.verb {
+            ModelVerb::Check(check) => model_check::run(global, check),
+        },
         Verb::Bench(bench) => bench::run(global, bench),
         Verb::Export(export) => export::run(global, export),
         Verb::Import(import) => import::run(global, import),

@@ -39,7 +39,9 @@ impl Daemon {
             tokio::task::spawn_blocking(move || bring_up(&settings, &|device| held_of(device, meter.as_ref()))).await;
         match found {
             Ok(Ok(loaded)) => self.adopt(loaded),
-            Ok(Err(problem)) => self.stay_without(problem),
+            Ok(Err(problem)) => self.stay_without(format!(
+                "{problem}; once that is mended, `interviewd config reload` has the daemon look again"
+            )),
             Err(panic) => self.stay_without(format!("looking for the model failed: {panic}")),
         }
     }
@@ -75,7 +77,10 @@ impl Daemon {
     }
 
     pub(super) async fn reload(self: &Arc<Self>) -> Result<Reloaded, Fault> {
-        let refuse = |text: String| Fault::new(Kind::InvalidParams, format!("nothing was changed: {text}"));
+        let refuse = |reason: String| {
+            tracing::warn!(reason, "the configuration was not taken over; the old one stays");
+            Fault::new(Kind::InvalidParams, format!("nothing was changed: {reason}"))
+        };
         let loaded = config::load(&self.source).map_err(|error| refuse(with_causes(&error)))?;
         let settings = Settings::new(loaded.config).map_err(|error| refuse(with_causes(&error)))?;
         if let Some(loaded) = self.condition().loaded {

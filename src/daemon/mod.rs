@@ -8,13 +8,16 @@ mod interviews;
 mod line;
 mod lives;
 mod losses;
+pub mod model_check;
 pub mod planning;
 mod reports;
 mod rubrics;
 mod run;
 mod service;
 mod settings;
+mod signals;
 mod status;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -72,6 +75,8 @@ pub struct Daemon {
     /// What was wrong with the store when it was opened, and what could not be set to work.
     losses: Mutex<Losses>,
     stop: watch::Sender<Option<Duration>>,
+    /// Whether everything has stopped that a report could still come from.
+    over: watch::Sender<bool>,
 }
 
 /// Whether there is a model.

@@ -17,6 +17,7 @@ mod keys;
 mod open;
 mod reads;
 mod record;
+mod rewritten;
 mod shelf;
 mod space;
 #[cfg(test)]
@@ -38,6 +39,8 @@ pub use open::{QUARANTINE, some_of};
 pub use record::{
     Accept, Accepted, Added, Page, Phase, Record, Recorded, ReportHead, Summary, Unfinished, Unreadable, View,
 };
+#[doc(hidden)]
+pub use rewritten::{ValueKind, rewritten};
 pub use space::Reserve;
 pub use writer::Trouble;
 
@@ -66,7 +69,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            cache_bytes: 64 * 1024 * 1024,
+            cache_bytes: 8 * 1024 * 1024,
             reserve: Reserve::default(),
             leaves_damage: false,
         }

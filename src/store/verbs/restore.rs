@@ -53,9 +53,9 @@ impl Books<'_> {
         if let Some(report) = &entry.report {
             changes.put(&keys::report(sequence), report);
         }
-        changes.insert(keys::id(id.as_str()), &sequence.to_be_bytes());
+        changes.insert(keys::id(id.as_str()), sequence.to_be_bytes());
         if state.goes_on() {
-            changes.insert(keys::unfinished(sequence), &[]);
+            changes.insert(keys::unfinished(sequence), b"");
         }
         let rubric = keys::rubric(&entry.rubric);
         if self.shelf.value(&rubric)?.is_none() {
