@@ -133,6 +133,30 @@ fn a_tokenizer_that_is_none() {
 }
 
 #[test]
+fn a_tokenizer_of_another_model() {
+    let world = configurable(World::demo());
+    let model = copied_model(&world);
+    let own = std::fs::read_to_string(model.join("tokenizer.json")).unwrap();
+    let other = own.replace("[|endofturn|]", "<|im_end|>");
+    assert_ne!(own, other);
+    forge(&model, "tokenizer.json", other.as_bytes());
+    assert_held_until_repaired(&world, &["marker of the chat template"], || drop(copied_model(&world)));
+}
+
+#[test]
+fn a_tokenizer_that_was_exchanged() {
+    let world = configurable(World::demo());
+    let tokenizer = copied_model(&world).join("tokenizer.json");
+    let own = std::fs::read(&tokenizer).unwrap();
+    let mut other = own.clone();
+    let place = other.windows(4).position(|bytes| bytes == b"true").unwrap();
+    other[place..place + 4].copy_from_slice(b"TRUE");
+    std::fs::write(&tokenizer, &other).unwrap();
+    let words = ["tokenizer.json", "SHA-256"];
+    assert_held_until_repaired(&world, &words, || std::fs::write(&tokenizer, &own).unwrap());
+}
+
+#[test]
 fn a_chat_template_that_is_none() {
     let world = configurable(World::demo());
     forge(&copied_model(&world), "chat_template.jinja", b"{% for message in %}");
@@ -166,6 +190,23 @@ fn too_little_memory() {
     copied_model(&world);
     configure(&world, "pool.memory_budget_mib = 1");
     assert_held_until_repaired(&world, &["MiB", "memory_budget_mib"], || configure(&world, ""));
+}
+
+#[test]
+fn memory_that_is_all_set_aside_for_others() {
+    let world = configurable(World::demo());
+    copied_model(&world);
+    configure(&world, "pool.memory_reserve_mib = 16777216");
+    assert_held_until_repaired(&world, &["MiB", "memory_reserve_mib"], || configure(&world, ""));
+}
+
+#[test]
+fn more_slots_than_memory_holds() {
+    let world = configurable(World::demo());
+    copied_model(&world);
+    configure(&world, "pool.slots_per_actor = 256\npool.memory_budget_mib = 500");
+    let words = ["pool.slots_per_actor = 256", "does not fit", "at most"];
+    assert_held_until_repaired(&world, &words, || configure(&world, ""));
 }
 
 #[test]

@@ -11,8 +11,9 @@ const STAR: &str = "★";
 fn set_fault(world: &World, fails: bool) {
     let tokenizer = tokenizers::Tokenizer::from_file(repository().join("models/demo/tokenizer.json")).unwrap();
     let star = tokenizer.encode(STAR, false).unwrap();
-    let fails_on = fails.then(|| *star.get_ids().last().unwrap());
-    let simulated = json!({"seed": 7, "step_ms": 1, "fails_on": fails_on}).to_string();
+    let fault = json!({"when": {"token": star.get_ids().last().unwrap()}, "what": "failed"});
+    let faults = Vec::from_iter(fails.then_some(fault));
+    let simulated = json!({"seed": 7, "step_ms": 1, "faults": faults}).to_string();
     std::fs::write(world.path("model/simulated.json"), simulated).unwrap();
 }
 

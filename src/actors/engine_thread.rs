@@ -11,11 +11,13 @@ use std::time::Instant;
 use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
+use super::in_flight::Trail;
 use super::memory::{Allowance, Meter};
 use super::message::Outage;
+use super::watch::Pulse;
 use crate::engine::job::{Failure, Job, JobEvent, JobId, Output};
 use crate::engine::model::{Model, ModelError, SlotId};
-use crate::engine::{Engine, Options, SlotView};
+use crate::engine::{Engine, Options, Phase, SlotView};
 use crate::scoring::SCORING_BANK;
 use crate::telemetry::{Counters, Rate};
 
@@ -41,7 +43,11 @@ pub trait ModelFactory: Send + Sync {
 
 /// What the thread is told.
 pub enum Command {
-    Run(Box<Job>),
+    Run {
+        job: Box<Job>,
+        /// Where to note how far it has come.
+        trail: Option<Trail>,
+    },
     Cancel(JobId),
     /// Another number of slots for answers. `done` is told once it has them, and dropped if it cannot.
     Resize {
@@ -67,6 +73,8 @@ pub enum What {
     Admitted(JobId),
     Prefilled(JobId),
     Ended(JobId, Result<Output, Failure>),
+    /// The thread has ended, as it was told to.
+    Stopped,
     /// The thread has ended; nothing that it had will come back.
     Down(Outage),
 }
@@ -99,6 +107,7 @@ pub struct Plan {
     pub meter: Meter,
     pub options: Options,
     pub gauge: Arc<Gauge>,
+    pub pulse: Arc<Pulse>,
     pub counters: Arc<Counters>,
     /// When the process began; rates count from here.
     pub epoch: Instant,
@@ -119,7 +128,7 @@ pub fn spawn(plan: Plan, events: Recipient<EngineEvent>) -> std::io::Result<(Sen
         let ended = catch_unwind(AssertUnwindSafe(|| live(&plan, &inbox, &tell)));
         plan.gauge.read().slots.clear();
         match ended {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => tell(What::Stopped),
             Ok(Err(outage)) => tell(What::Down(outage)),
             Err(panic) => tell(What::Down(format!("the engine panicked: {}", text_of(&*panic)).into())),
         }
@@ -131,17 +140,25 @@ pub fn spawn(plan: Plan, events: Recipient<EngineEvent>) -> std::io::Result<(Sen
 fn live(plan: &Plan, inbox: &Receiver<Command>, tell: &dyn Fn(What)) -> Result<(), Outage> {
     let model = plan.factory.build(&plan.planned)?;
     let mut engine = Engine::new(model, plan.options);
-    let mut events = Vec::new();
+    plan.pulse.attach(&engine);
+    let (mut events, mut followed) = (Vec::new(), None);
     tell(What::Up {
         held: (plan.meter)(&plan.planned.device).map(|held| held.bytes),
     });
     loop {
         let command = match engine.is_idle() {
-            true => inbox.recv().map_err(|_| TryRecvError::Disconnected),
+            true => wait(plan, inbox),
             false => inbox.try_recv(),
         };
         match command {
-            Ok(Command::Run(job)) => engine.submit(*job),
+            Ok(Command::Run { job, trail }) => {
+                if let Some(trail) = trail {
+                    // Then it takes the same steps as in the process before, whatever ran since.
+                    engine.forget_prefixes();
+                    followed = Some((job.id, trail));
+                }
+                engine.submit(*job);
+            }
             Ok(Command::Cancel(id)) => {
                 engine.cancel(id);
             }
@@ -150,8 +167,32 @@ fn live(plan: &Plan, inbox: &Receiver<Command>, tell: &dyn Fn(What)) -> Result<(
                 let _ = done.send(()); // whoever asked may have gone
             }
             Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(()),
-            Err(TryRecvError::Empty) => step(plan, &mut engine, &mut events, tell)?,
+            Err(TryRecvError::Empty) => {
+                step(plan, &mut engine, &mut events, tell)?;
+                follow(plan, &mut followed);
+            }
         }
+    }
+}
+
+/// Until there is something to do.
+fn wait(plan: &Plan, inbox: &Receiver<Command>) -> Result<Command, TryRecvError> {
+    plan.pulse.set_busy(false);
+    let command = inbox.recv();
+    plan.pulse.set_busy(true);
+    command.map_err(|_| TryRecvError::Disconnected)
+}
+
+/// Notes how far the job has come that may end the process.
+fn follow(plan: &Plan, followed: &mut Option<(JobId, Trail)>) {
+    let Some((job, trail)) = followed else { return };
+    let place = plan.gauge.read().slots.iter().find_map(|view| {
+        let tokens = u32::try_from(view.tokens_done).unwrap_or(u32::MAX);
+        (view.job == Some(*job)).then_some((u32::from(view.phase == Phase::Decode), tokens))
+    });
+    match place {
+        Some(place) => trail.mark(place),
+        None => *followed = None,
     }
 }
 

@@ -5,18 +5,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseActFuture,
-    ResponseFuture, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WrapFuture,
 };
 use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::engine_thread::{self, Command, EngineEvent, Gauge, What, text_of};
-use super::message::{Assign, Ended, EngineDown, EngineUp, Moments, Outage, Task, Undone, Written};
+use super::message::{Assign, Cause, Ended, EngineDown, EngineUp, Moments, Outage, Task, Undone, Written};
 use super::pool::{EngineDoors, StartEngine};
+use super::watch::{Deadlines, Pulse, Sight, Watch};
 use crate::engine::job::{Disposition, Failure, Job, JobId, Output};
 use crate::engine::model::ModelError;
 use crate::scoring::{AnswerReading, NARRATIVE_BANK, NarrativeReading, SCORING_BANK, Scorer};
@@ -53,6 +53,13 @@ pub struct GpuActor {
     thread: Option<engine_thread::Plan>,
     commands: Option<(Sender<Command>, JoinHandle<()>)>,
     jobs: HashMap<JobId, Held>,
+    pulse: Arc<Pulse>,
+    watch: Watch,
+    deadlines: Arc<Deadlines>,
+    /// Whether the thread did not come back in time, and nobody waits for it any more.
+    is_given_up: bool,
+    /// Answered by the end of the channel, once the thread has ended.
+    until_gone: Vec<oneshot::Sender<()>>,
 }
 
 /// An assignment on its way.
@@ -60,6 +67,8 @@ struct Held {
     /// `None` while its prompt is being made.
     reading: Option<Reading>,
     tokens_in: usize,
+    /// When it was given, as the watch counts.
+    begun: Duration,
     admitted_at: Option<Instant>,
     prefilled_at: Option<Instant>,
     /// Whose work it is: in it stands whatever is logged of it.
@@ -73,14 +82,25 @@ enum Reading {
 
 impl GpuActor {
     /// `id` is the pool's; `thread` says what the engine is made of.
-    pub fn new(id: usize, scorer: Arc<Scorer>, pool: Pool, thread: engine_thread::Plan) -> Self {
+    pub fn new(
+        id: usize,
+        scorer: Arc<Scorer>,
+        pool: Pool,
+        thread: engine_thread::Plan,
+        deadlines: Arc<Deadlines>,
+    ) -> Self {
         Self {
             id,
             scorer,
             pool,
+            pulse: Arc::clone(&thread.pulse),
             thread: Some(thread),
             commands: None,
             jobs: HashMap::new(),
+            watch: Watch::new(Instant::now()),
+            deadlines,
+            is_given_up: false,
+            until_gone: Vec::new(),
         }
     }
 
@@ -111,22 +131,108 @@ impl GpuActor {
             (Ok(_), None) => Err(Undone::for_good("the engine ended a job that it was not given")),
             (Err(failure), _) => Err(Undone {
                 disposition: failure.disposition(),
-                out_of_memory: matches!(failure, Failure::Model(ModelError::OutOfMemory { .. })),
-                reason: failure.to_string(),
+                cause: match failure {
+                    Failure::Model(ModelError::OutOfMemory { .. }) => Cause::Memory,
+                    _ => Cause::Failure,
+                },
+                reason: match failure {
+                    // Nobody but the watch ends runs whose outcome is waited for.
+                    Failure::Model(ModelError::Terminated) => overdue(self.deadlines.step()),
+                    failure => failure.to_string(),
+                },
             }),
         };
         self.end(job, held, at, written);
     }
 
     fn down(&mut self, outage: Outage, context: &mut Context<Self>) {
-        self.jobs.clear();
-        self.pool.down.do_send(EngineDown { actor: self.id, outage });
+        self.tell_down(outage, false);
         context.stop();
+    }
+
+    fn tell_down(&mut self, outage: Outage, is_stuck: bool) {
+        self.jobs.clear();
+        self.until_gone.clear();
+        self.pool.down.do_send(EngineDown {
+            actor: self.id,
+            outage,
+            is_stuck,
+        });
+    }
+
+    /// The thread has ended, as it was told to.
+    fn stopped(&mut self, context: &mut Context<Self>) {
+        let thread = self.commands.take().map(|(_, thread)| thread);
+        let joined = tokio::task::spawn_blocking(move || thread.map(JoinHandle::join));
+        context.wait(joined.into_actor(self).map(|_, actor, context: &mut Context<Self>| {
+            actor.until_gone.clear();
+            context.stop();
+        }));
+    }
+
+    fn look_later(&self, context: &mut Context<Self>) {
+        context.run_later(Watch::pause(&self.deadlines), Self::look);
+    }
+
+    /// Looks whether the engine makes progress, and whether an answer takes too long.
+    fn look(&mut self, context: &mut Context<Self>) {
+        match self.watch.look(Instant::now(), &self.pulse, &self.deadlines) {
+            Sight::Well => {}
+            Sight::Overdue => {
+                tracing::warn!(engine = self.id, "{}", overdue(self.deadlines.step()));
+                self.pulse.terminate();
+            }
+            Sight::Lost => return self.give_up(),
+        }
+        let limit = self.deadlines.answer();
+        let is_late = |held: &Held| self.watch.passed().saturating_sub(held.begun) >= limit;
+        let late = self.jobs.iter().filter(|(_, held)| is_late(held)).map(|(job, _)| *job);
+        for job in late.collect::<Vec<_>>() {
+            self.command(Command::Cancel(job));
+            if let Some(held) = self.jobs.remove(&job) {
+                let reason = format!("it was not done in {} (scoring.answer_timeout_s)", seconds(limit));
+                let undone = Undone {
+                    reason,
+                    disposition: Disposition::Retry,
+                    cause: Cause::Time,
+                };
+                self.end(job, held, Instant::now(), Err(undone));
+            }
+        }
+        self.look_later(context);
+    }
+
+    /// The thread does not come back. It is left to itself: should it ever end its step, it finds nobody and ends, and that is told.
+    fn give_up(&mut self) {
+        let step = self.deadlines.step();
+        let reason = format!(
+            "the engine has done nothing for {} (runtime.step_timeout_s and some grace) and does not end its step when told to: its thread is \
+             given up",
+            seconds(step + Watch::grace(step))
+        );
+        let thread = self.commands.take().map(|(_, thread)| thread);
+        let thread = thread.as_ref().and_then(|thread| thread.thread().name());
+        tracing::error!(engine = self.id, thread, reason, "an engine is given up");
+        self.is_given_up = true;
+        self.tell_down(reason.into(), true);
+    }
+}
+
+/// Why a step was ended.
+fn overdue(step: Duration) -> String {
+    let step = seconds(step);
+    format!("a step of the engine did nothing for {step} (runtime.step_timeout_s) and was ended")
+}
+
+fn seconds(duration: Duration) -> String {
+    match duration.subsec_millis() {
+        0 => format!("{} s", duration.as_secs()),
+        _ => format!("{:.1} s", duration.as_secs_f64()),
     }
 }
 
 /// How the pool starts its engines: an actor each, counting into `counters`; rates count from `epoch`.
-pub fn start_engine(counters: Arc<Counters>, epoch: Instant) -> StartEngine {
+pub fn start_engine(counters: Arc<Counters>, deadlines: Arc<Deadlines>, epoch: Instant) -> StartEngine {
     Box::new(move |id, planned, setup, pool| {
         let gauge = Arc::new(Gauge::default());
         let thread = engine_thread::Plan {
@@ -136,10 +242,11 @@ pub fn start_engine(counters: Arc<Counters>, epoch: Instant) -> StartEngine {
             meter: Arc::clone(&setup.meter),
             options: setup.options,
             gauge: Arc::clone(&gauge),
+            pulse: Arc::default(),
             counters: Arc::clone(&counters),
             epoch,
         };
-        let actor = GpuActor::new(id, Arc::clone(&setup.scorer), pool, thread).start();
+        let actor = GpuActor::new(id, Arc::clone(&setup.scorer), pool, thread, Arc::clone(&deadlines)).start();
         EngineDoors {
             assign: actor.clone().recipient(),
             forget: actor.clone().recipient(),
@@ -155,7 +262,7 @@ impl Undone {
         Self {
             reason: reason.to_string(),
             disposition: Disposition::Fail,
-            out_of_memory: false,
+            cause: Cause::Failure,
         }
     }
 }
@@ -189,7 +296,10 @@ impl Actor for GpuActor {
     fn started(&mut self, context: &mut Self::Context) {
         let Some(plan) = self.thread.take() else { return };
         match engine_thread::spawn(plan, context.address().recipient()) {
-            Ok(thread) => self.commands = Some(thread),
+            Ok(thread) => {
+                self.commands = Some(thread);
+                self.look_later(context);
+            }
             Err(error) => {
                 let reason = format!("no thread could be started for the engine: {error}");
                 self.down(reason.into(), context);
@@ -201,10 +311,12 @@ impl Actor for GpuActor {
 impl Handler<Assign> for GpuActor {
     type Result = ();
 
-    fn handle(&mut self, assign: Assign, context: &mut Self::Context) {
+    fn handle(&mut self, mut assign: Assign, context: &mut Self::Context) {
+        let trail = assign.trail.take();
         let held = Held {
             reading: None,
             tokens_in: 0,
+            begun: self.watch.passed(),
             admitted_at: None,
             prefilled_at: None,
             span: span_of(&assign),
@@ -222,7 +334,10 @@ impl Handler<Assign> for GpuActor {
                 (Ok((engine_job, reading)), Some(held)) => {
                     held.tokens_in = engine_job.prompt.len();
                     held.reading = Some(reading);
-                    actor.command(Command::Run(Box::new(engine_job)));
+                    actor.command(Command::Run {
+                        job: Box::new(engine_job),
+                        trail,
+                    });
                 }
                 (Err(undone), Some(_)) => {
                     if let Some(held) = actor.jobs.remove(&job) {
@@ -252,6 +367,7 @@ fn prepare(scorer: &Scorer, assign: Assign) -> Result<(Job, Reading), Undone> {
         interview,
         task,
         alone,
+        ..
     } = assign;
     let (bank, prompt, constraint, output_max, reading) = match task {
         Task::Answer { index } => {
@@ -312,6 +428,8 @@ impl Handler<EngineEvent> for GpuActor {
                 }
             }
             What::Ended(job, result) => self.ended(job, at, result),
+            What::Stopped if self.is_given_up => self.down("it has ended".to_owned().into(), context),
+            What::Stopped => self.stopped(context),
             What::Down(outage) => self.down(outage, context),
         }
     }
@@ -338,16 +456,19 @@ impl Handler<SetSlots> for GpuActor {
 }
 
 impl Handler<Retire> for GpuActor {
-    type Result = ResponseActFuture<Self, ()>;
+    type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Retire, _: &mut Self::Context) -> Self::Result {
+        self.jobs.clear();
         self.command(Command::Stop);
-        let thread = self.commands.take().map(|(_, thread)| thread);
-        let joined = tokio::task::spawn_blocking(move || thread.map(JoinHandle::join));
-        Box::pin(
-            joined
-                .into_actor(self)
-                .map(|_, _, context: &mut Context<Self>| context.stop()),
-        )
+        // Nobody waits for what still runs, so nobody waits for its step either.
+        self.pulse.terminate();
+        let (gone, waiting) = oneshot::channel();
+        if self.commands.is_some() {
+            self.until_gone.push(gone);
+        }
+        Box::pin(async move {
+            let _ = waiting.await; // the end of the channel is the answer
+        })
     }
 }

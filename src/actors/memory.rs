@@ -24,6 +24,8 @@ pub struct Held {
 pub struct Allowance {
     /// Weights, workspace and slots together: its share of the budget that it was planned with.
     pub bytes: u64,
+    /// Of these, weights and workspace.
+    pub fixed_bytes: u64,
     /// Of these, one slot for answers.
     pub slot_bytes: u64,
     /// Of these, the narrative's slots together.
@@ -34,6 +36,21 @@ pub struct Allowance {
 }
 
 impl Allowance {
+    /// What an engine with so many slots for answers takes.
+    pub(super) fn taken(&self, slots: usize) -> u64 {
+        let answers = self.slot_bytes.saturating_mul(slots as u64);
+        self.fixed_bytes
+            .saturating_add(self.narrative_bytes)
+            .saturating_add(answers)
+    }
+
+    /// For how many slots for answers so many bytes are enough.
+    pub(super) fn slots_within(&self, bytes: u64) -> usize {
+        let left = bytes.checked_sub(self.taken(0));
+        let slots = left.map_or(0, |left| left.checked_div(self.slot_bytes).unwrap_or(u64::MAX));
+        usize::try_from(slots).unwrap_or(usize::MAX)
+    }
+
     /// What an engine with so many slots will take beyond what is read, once all are used. What runs add to the workspace shows in later readings.
     pub fn still_to_take(&self, slots: usize, touched: &BTreeSet<SlotId>) -> u64 {
         if !self.on_use {
@@ -116,6 +133,7 @@ mod tests {
     fn slots_that_were_never_used_are_still_to_take_where_memory_is_taken_on_use() {
         let lazy = Allowance {
             bytes: 100,
+            fixed_bytes: 15,
             slot_bytes: 10,
             narrative_bytes: 25,
             on_use: true,
@@ -129,5 +147,24 @@ mod tests {
         assert_eq!(lazy.still_to_take(1, &all), 0);
         let eager = Allowance { on_use: false, ..lazy };
         assert_eq!(eager.still_to_take(4, &touched(&[])), 0);
+    }
+
+    #[test]
+    fn beside_what_is_lost_there_is_room_for_as_many_slots_as_fit() {
+        let allowance = Allowance {
+            bytes: 100,
+            fixed_bytes: 15,
+            slot_bytes: 10,
+            narrative_bytes: 25,
+            on_use: false,
+        };
+        assert_eq!(allowance.taken(3), 70);
+        let slots = [39, 49, 50, 70, 100].map(|bytes| allowance.slots_within(bytes));
+        assert_eq!(slots, [0, 0, 1, 3, 6]);
+        assert_eq!(
+            Allowance::default().slots_within(0),
+            usize::MAX,
+            "who takes nothing always fits"
+        );
     }
 }

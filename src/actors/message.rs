@@ -7,6 +7,7 @@ use std::time::Instant;
 use actix::Message;
 
 use super::age::Age;
+use super::in_flight::Trail;
 use super::room::Place;
 use crate::domain::ids::{AnswerId, InterviewId};
 use crate::domain::interview::Interview;
@@ -118,6 +119,8 @@ pub struct Assign {
     pub task: Task,
     /// Nothing may run beside it.
     pub alone: bool,
+    /// Where to note how far it has come, if it may end the process.
+    pub trail: Option<Trail>,
 }
 
 /// What the model is asked to write.
@@ -164,8 +167,17 @@ pub enum Written {
 pub struct Undone {
     pub reason: String,
     pub disposition: Disposition,
-    /// Whether it is that the device has no more memory: with fewer slots it may go well.
-    pub out_of_memory: bool,
+    pub cause: Cause,
+}
+
+/// What an assignment came to nothing for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    Failure,
+    /// The device has no more memory: with fewer slots it may go well.
+    Memory,
+    /// The engine works, but not fast enough.
+    Time,
 }
 
 /// When an assignment got its slot, and when its prompt was through the model.
@@ -185,12 +197,14 @@ pub struct EngineUp {
     pub held: Option<u64>,
 }
 
-/// GpuActor → GpuPool: the engine is gone, and with it whatever was assigned to it.
+/// GpuActor → GpuPool: the engine is gone, and with it whatever was assigned to it. Of one that was stuck, a second time: its thread has come back.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct EngineDown {
     pub actor: usize,
     pub outage: Outage,
+    /// Whether its thread does not come back, so that what it held is still held.
+    pub is_stuck: bool,
 }
 
 /// Why there is no engine, or not any more.

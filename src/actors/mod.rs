@@ -8,6 +8,7 @@ mod describe;
 mod endings;
 pub mod engine_thread;
 pub mod gpu;
+pub mod in_flight;
 pub mod interview;
 pub mod memory;
 pub mod message;
@@ -18,3 +19,5 @@ pub mod room;
 mod seats;
 #[cfg(test)]
 mod tests;
+mod trial;
+pub mod watch;

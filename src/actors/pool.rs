@@ -1,5 +1,7 @@
 //! GpuPool: the queue and the engines. Gives work to the engine with the least to do, in order of submission, and decides what a failure means.
 
+mod failing;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,48 +13,22 @@ use tokio::sync::oneshot;
 pub use super::describe::{Busy, Describe, DescribeLife, Description, SeatState, Seated, Standing};
 pub use super::endings::Outlets;
 pub use super::seats::Setup;
+pub use failing::BackOff;
 
 use super::describe::{describe, standings};
 use super::engine_thread::{Gauge, Planned};
 use super::gpu::{Forget, Pool as Doors, Retire, SetSlots};
+use super::in_flight::{InFlight, Row};
 use super::memory;
-use super::message::{
-    Abandon, AnswerScorer, Assign, Ended, EngineDown, EngineUp, Moments, Outage, Task, Undone, WriteNarrative,
-};
-use super::queue::{Queue, Work};
-use super::seats::{Death, Seats, Step, bank_of};
+use super::message::{Abandon, AnswerScorer, Assign, Cause, Ended, EngineDown, EngineUp, Task, WriteNarrative};
+use super::queue::{Key, Queue, Work};
+use super::seats::{Seats, Step, bank_of};
 use crate::engine::job::{Disposition, JobId};
 use crate::scoring::{NARRATIVE_BANK, SCORING_BANK};
-
-/// An answer that stops the engine so often, with nothing beside it, is not run again.
-const DEATHS_ALONE_MAX: u32 = 3;
+use failing::Toll;
 
 /// How often it is read what engines at work hold of their devices.
 const WEIGHED_EVERY: Duration = Duration::from_secs(5);
-
-/// How long an engine that died is left alone: doubled with every death in a row.
-#[derive(Debug, Clone, Copy)]
-pub struct BackOff {
-    pub min: Duration,
-    pub max: Duration,
-}
-
-impl Default for BackOff {
-    fn default() -> Self {
-        Self {
-            min: Duration::from_secs(1),
-            max: Duration::from_secs(60),
-        }
-    }
-}
-
-impl BackOff {
-    /// `deaths` in a row.
-    pub(super) fn after(self, deaths: u32) -> Duration {
-        let doubled = 1_u32 << deaths.saturating_sub(1).min(16);
-        self.min.saturating_mul(doubled).min(self.max)
-    }
-}
 
 /// daemon → GpuPool: from now on, these engines.
 #[derive(Message)]
@@ -96,6 +72,13 @@ pub struct EngineDoors {
 /// Starts the actor of an engine, given its id. A test puts another in its place.
 pub type StartEngine = Box<dyn Fn(usize, &Planned, &Arc<Setup>, Doors) -> EngineDoors>;
 
+/// What is to be given to an engine.
+struct Next {
+    key: Key,
+    bank: usize,
+    alone: bool,
+}
+
 pub struct GpuPool {
     start: StartEngine,
     outlets: Outlets,
@@ -108,7 +91,8 @@ pub struct GpuPool {
     doors: HashMap<usize, EngineDoors>,
     answers: Queue,
     narratives: Queue,
-    last_job: u64,
+    in_flight: InFlight,
+    last_job: JobId,
     paused: bool,
     /// Whether devices are being read.
     weighing: bool,
@@ -129,11 +113,31 @@ impl GpuPool {
             doors: HashMap::new(),
             answers: Queue::default(),
             narratives: Queue::default(),
-            last_job: 0,
+            in_flight: InFlight::default(),
+            last_job: JobId(0),
             paused: false,
             weighing: false,
             until_idle: Vec::new(),
         }
+    }
+
+    /// Notes what runs where a process that comes after this one finds it.
+    pub fn remembering(mut self, in_flight: InFlight) -> Self {
+        self.in_flight = in_flight;
+        self
+    }
+
+    /// Takes work in; what has ended the process too often is not run again.
+    fn admit(&mut self, mut work: Work) {
+        work.past = self.in_flight.past(&work.case.life, &work.task);
+        work.alone = work.past.is_suspect();
+        if let Some(reason) = work.past.verdict() {
+            let (interview, answer) = (work.case.life.interview_id.as_str(), work.answer_id());
+            tracing::error!(interview, answer, reason, "work is not run again");
+            return self.outlets.given_up(work, reason, None);
+        }
+        self.queue(bank_of(&work.task)).push(work);
+        self.dispatch();
     }
 
     /// Brings the engines into line with the plan and hands out work.
@@ -184,94 +188,83 @@ impl GpuPool {
     /// must be alone nobody passes: it would wait for ever.
     fn dispatch(&mut self) {
         let mut full = [false; 2];
-        while let Some((bank, alone)) = self.first(full) {
-            let Some(member) = self.seats.least_busy(bank, alone) else {
-                if alone {
+        while let Some(next) = self.next(full) {
+            let Some(free) = self.seats.least_busy(next.bank, next.alone) else {
+                if next.alone {
                     return;
                 }
-                full[bank] = true;
+                full[next.bank] = true;
                 continue;
             };
-            let line = if bank == SCORING_BANK {
-                &mut self.answers
-            } else {
-                &mut self.narratives
+            let key = match next.alone && !free.is_proven {
+                true => self.witness(next.bank, next.key),
+                false => next.key,
             };
-            let Some(doors) = self.doors.get(&member.id) else {
+            let Some(doors) = self.doors.get(&free.id) else { return };
+            let assign = doors.assign.clone();
+            let Some(work) = self.queue(next.bank).take(&key) else {
                 return;
             };
-            let Some(mut work) = line.pop() else { return };
-            work.attempts += 1;
-            work.place = None;
-            self.last_job += 1;
-            let job = JobId(self.last_job);
-            doors.assign.do_send(Assign {
-                job,
-                case: Arc::clone(&work.case),
-                interview: Arc::clone(&work.interview),
-                task: work.task.clone(),
-                alone,
-            });
-            member.running.insert(job, work);
+            self.assign(free.id, &assign, work, next.alone);
         }
     }
 
-    /// What is first in line for a bank that is not full, and whether it must be alone.
-    fn first(&self, full: [bool; 2]) -> Option<(usize, bool)> {
-        if self.paused {
+    /// What comes next for a bank that is not full.
+    fn next(&self, full: [bool; 2]) -> Option<Next> {
+        // What may have ended a process has this one to itself.
+        let is_suspect = |work: &Work| work.past.is_suspect();
+        if self.paused || self.seats.running().any(is_suspect) {
             return None;
         }
         let lines = [(SCORING_BANK, &self.answers), (NARRATIVE_BANK, &self.narratives)];
         let open = lines.into_iter().filter(|(bank, _)| !full[*bank]);
         let firsts = open.filter_map(|(bank, line)| Some((line.first()?, bank)));
-        let ((_, work), bank) = firsts.min_by_key(|((key, _), _)| *key)?;
-        Some((bank, work.alone))
+        let ((key, work), bank) = firsts.min_by_key(|((key, _), _)| *key)?;
+        if is_suspect(work) && !self.seats.is_idle() {
+            return None;
+        }
+        let (key, alone) = (key.clone(), work.alone);
+        Some(Next { key, bank, alone })
+    }
+
+    /// What is run alone on an engine that has not written anything since something failed there, or at all: if what is first in line has failed, then
+    /// something else before it, so that it shows who is to blame.
+    fn witness(&self, bank: usize, first: Key) -> Key {
+        let line = match bank {
+            SCORING_BANK => &self.answers,
+            _ => &self.narratives,
+        };
+        let blamed_at = |key: &Key| self.seats.blamed_at(key);
+        let witness = blamed_at(&first).and_then(|_| line.least_blamed(blamed_at));
+        // One that may end the process waits until it has that to itself.
+        let may_run = |key: &&Key| line.get(key).is_some_and(|work| !work.past.is_suspect());
+        witness.filter(may_run).cloned().unwrap_or(first)
+    }
+
+    fn assign(&mut self, engine: usize, to: &Recipient<Assign>, mut work: Work, alone: bool) {
+        let has_process = work.past.is_suspect();
+        work.attempts += 1;
+        work.place = None;
+        work.alone = alone;
+        work.row = self
+            .in_flight
+            .begin(&work.case.life, &work.task, work.past, has_process);
+        self.last_job.0 += 1;
+        to.do_send(Assign {
+            job: self.last_job,
+            case: Arc::clone(&work.case),
+            interview: Arc::clone(&work.interview),
+            task: work.task.clone(),
+            alone,
+            trail: work.row.as_ref().filter(|_| has_process).map(Row::trail),
+        });
+        self.seats.assign(engine, self.last_job, work);
     }
 
     fn queue(&mut self, bank: usize) -> &mut Queue {
         match bank {
             SCORING_BANK => &mut self.answers,
             _ => &mut self.narratives,
-        }
-    }
-
-    /// `is_free`: that it failed does not count.
-    fn failed(&mut self, mut work: Work, undone: Undone, moments: Moments, is_free: bool) {
-        let interview = work.case.life.interview_id.as_str();
-        let (answer, attempt, reason) = (work.answer_id(), work.attempts, &undone.reason);
-        tracing::warn!(interview, answer, attempt, reason, "work was not done");
-        if is_free {
-            return self.queue(bank_of(&work.task)).push(work);
-        }
-        work.failures += 1;
-        if undone.disposition == Disposition::Retry && work.failures < self.attempts_max {
-            // The last attempt is made without company, in case the company was the trouble.
-            work.alone |= work.failures + 1 >= self.attempts_max;
-            self.queue(bank_of(&work.task)).push(work);
-        } else {
-            self.outlets.given_up(work, undone.reason, Some(moments));
-        }
-    }
-
-    /// What an engine that died was given is run again, alone: a death in company counts for nobody. For slots that could not be had, no work is to
-    /// blame.
-    fn bury(&mut self, running: Vec<Work>, Outage { reason, out_of_memory }: Outage) {
-        let was_alone = running.len() == 1;
-        for mut work in running {
-            if out_of_memory {
-                self.queue(bank_of(&work.task)).push(work);
-                continue;
-            }
-            work.deaths_alone += u32::from(was_alone);
-            work.alone = true;
-            if work.deaths_alone >= DEATHS_ALONE_MAX {
-                let reason = format!(
-                    "it stopped the engine {DEATHS_ALONE_MAX} times with nothing beside it; the last time: {reason}"
-                );
-                self.outlets.given_up(work, reason, None);
-            } else {
-                self.queue(bank_of(&work.task)).push(work);
-            }
         }
     }
 
@@ -324,8 +317,7 @@ impl Handler<AnswerScorer> for GpuPool {
             place,
         } = asked;
         let task = Task::Answer { index };
-        self.answers.push(Work::new(case, interview, task, queued_at, place));
-        self.dispatch();
+        self.admit(Work::new(case, interview, task, queued_at, place));
     }
 }
 
@@ -336,9 +328,7 @@ impl Handler<WriteNarrative> for GpuPool {
         let task = Task::Narrative {
             outcomes: asked.outcomes,
         };
-        let work = Work::new(asked.case, asked.interview, task, Instant::now(), None);
-        self.narratives.push(work);
-        self.dispatch();
+        self.admit(Work::new(asked.case, asked.interview, task, Instant::now(), None));
     }
 }
 
@@ -385,16 +375,22 @@ impl Handler<EngineDown> for GpuPool {
     type Result = ();
 
     fn handle(&mut self, down: EngineDown, context: &mut Self::Context) {
-        let EngineDown { actor: id, outage } = down;
-        tracing::error!(engine = id, reason = outage.reason, "an engine went down");
+        let EngineDown {
+            actor: id,
+            outage,
+            is_stuck,
+        } = down;
+        if self.seats.came_back(id) {
+            tracing::info!(engine = id, "an engine that was given up has come back and has ended");
+            return self.went_on(context);
+        }
         self.doors.remove(&id);
-        if let Some(Death { running, in_a_row }) = self.seats.died(id, &outage) {
-            self.bury(running, outage);
-            if let Some(deaths) = in_a_row {
-                context.run_later(self.back_off.after(deaths), move |pool, context| {
-                    pool.seats.mourned(id);
-                    pool.reconcile(context);
-                });
+        if let Some(death) = self.seats.died(id, &outage, is_stuck, self.last_job) {
+            tracing::error!(engine = id, reason = outage.reason, "an engine went down");
+            let in_a_row = death.in_a_row;
+            self.bury(death, outage);
+            if let Some(in_a_row) = in_a_row {
+                self.mourn(id, in_a_row, context);
             }
         }
         self.went_on(context);
@@ -406,14 +402,27 @@ impl Handler<Ended> for GpuPool {
 
     fn handle(&mut self, ended: Ended, context: &mut Self::Context) {
         let job = ended.job;
-        let out_of_memory = ended.result.as_ref().err().filter(|undone| undone.out_of_memory);
-        let is_free = out_of_memory.is_some_and(|undone| self.seats.ran_out(job, &undone.reason));
-        let Some((work, making)) = self.seats.take(job) else {
+        let (mut toll, mut sick) = (Toll::Counts, None);
+        if let Err(undone) = &ended.result {
+            if undone.cause == Cause::Memory && self.seats.ran_out(job, &undone.reason) {
+                toll = Toll::Free;
+            } else if undone.cause != Cause::Time && undone.disposition == Disposition::Retry {
+                sick = self.seats.blame(job, self.last_job);
+                toll = sick.as_ref().map_or(Toll::Counts, |_| Toll::Forgiven);
+            }
+        }
+        let Some((work, making)) = self.seats.take(job, ended.result.is_ok()) else {
             return; // nobody waits for it any more
         };
         match ended.result {
             Ok(written) => self.outlets.written(work, written, ended.moments, &making),
-            Err(undone) => self.failed(work, undone, ended.moments, is_free),
+            Err(undone) => {
+                let reason = undone.reason.clone();
+                self.failed(work, undone, ended.moments, toll);
+                if let Some(sick) = sick {
+                    self.replace(sick, &reason, context);
+                }
+            }
         }
         self.went_on(context);
     }
@@ -439,6 +448,7 @@ impl Handler<Drain> for GpuPool {
 
     fn handle(&mut self, _: Drain, context: &mut Self::Context) -> Self::Result {
         self.paused = true;
+        self.in_flight.close();
         let (idle, waiting) = oneshot::channel();
         self.until_idle.push(idle);
         self.went_on(context);
@@ -453,6 +463,7 @@ impl Handler<Release> for GpuPool {
 
     fn handle(&mut self, _: Release, context: &mut Self::Context) -> Self::Result {
         self.paused = true;
+        self.in_flight.close();
         self.setup = None;
         self.seats.dismiss();
         let mut gone = Vec::new();

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::in_flight::{Past, Row};
 use super::message::{Case, Life, Task};
 use super::room::Place;
 use crate::domain::interview::Interview;
@@ -23,8 +24,14 @@ pub struct Work {
     pub failures: u32,
     /// How often an engine died while nothing but this ran on it.
     pub deaths_alone: u32,
+    /// How often it was forgiven what it failed in, because the engine was to blame.
+    pub pardons: u32,
     /// Whether it must run with nothing beside it.
     pub alone: bool,
+    /// What earlier processes tell of it.
+    pub past: Past,
+    /// While it runs: where that is noted.
+    pub row: Option<Row>,
 }
 
 impl Work {
@@ -44,7 +51,10 @@ impl Work {
             attempts: 0,
             failures: 0,
             deaths_alone: 0,
+            pardons: 0,
             alone: false,
+            past: Past::default(),
+            row: None,
         }
     }
 
@@ -56,7 +66,7 @@ impl Work {
         }
     }
 
-    fn key(&self) -> Key {
+    pub fn key(&self) -> Key {
         let index = match self.task {
             Task::Answer { index } => index,
             Task::Narrative { .. } => usize::MAX,
@@ -74,7 +84,8 @@ pub struct Queue(BTreeMap<Key, Work>);
 
 impl Queue {
     /// Work that comes back takes its old place in the order.
-    pub fn push(&mut self, work: Work) {
+    pub fn push(&mut self, mut work: Work) {
+        work.row = None;
         self.0.insert(work.key(), work);
     }
 
@@ -82,8 +93,21 @@ impl Queue {
         self.0.first_key_value()
     }
 
-    pub fn pop(&mut self) -> Option<Work> {
-        self.0.pop_first().map(|(_, work)| work)
+    pub fn get(&self, key: &Key) -> Option<&Work> {
+        self.0.get(key)
+    }
+
+    pub fn take(&mut self, key: &Key) -> Option<Work> {
+        self.0.remove(key)
+    }
+
+    /// What should run before others, going by when works were last blamed: what never was, then what was longest ago, each in order.
+    pub fn least_blamed(&self, blamed_at: impl Fn(&Key) -> Option<u64>) -> Option<&Key> {
+        self.0.keys().min_by_key(|key| blamed_at(key))
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Work> {
+        self.0.values_mut()
     }
 
     pub fn len(&self) -> usize {

@@ -1,17 +1,21 @@
 //! The planned engines and what each of them runs: who may have work, who has to go and who may come. Knows no actor.
 
+mod failing;
+mod relief;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::engine_thread::{ModelFactory, Planned};
-use super::memory::{Allowance, Meter};
-use super::message::{Life, Making, Outage, Task};
+use super::memory::Meter;
+use super::message::{Life, Making, Task};
 use super::queue::Work;
+use super::trial::Trial;
 use crate::engine::Options;
 use crate::engine::job::JobId;
 use crate::scoring::{NARRATIVE_BANK, SCORING_BANK, Scorer};
-
-const MIB: u64 = 1 << 20;
+pub(super) use failing::{Death, Sick};
+pub(super) use relief::Weight;
 
 /// What engines are made of; a new one for every model that is loaded.
 pub struct Setup {
@@ -44,8 +48,11 @@ pub(super) struct Seat {
     pub member: Option<Member>,
     pub restarts: u64,
     pub last_error: Option<String>,
-    /// Deaths since the last work that ended.
+    /// Deaths since the last work that was done.
     deaths: u32,
+    trial: Trial,
+    /// Engines that were given up with what they hold.
+    lost: Vec<Lost>,
     /// The engine that died here, until its successor may start.
     mourned: Option<usize>,
     /// Whether it was said that it holds too much and gives up no slot for that.
@@ -59,9 +66,18 @@ pub(super) struct Member {
     /// Scoring slots that it has.
     pub slots: usize,
     pub running: HashMap<JobId, Work>,
+    /// Whether the last that was heard of it is something that it wrote.
+    is_proven: bool,
     setup: Arc<Setup>,
     resizing: bool,
     retiring: bool,
+}
+
+/// An engine that may have work.
+pub(super) struct Free {
+    pub id: usize,
+    /// Whether the last that was heard of it is something that it wrote.
+    pub is_proven: bool,
 }
 
 /// What is to be done to bring the engines into line with the plan.
@@ -72,48 +88,15 @@ pub(super) enum Step {
     Start { id: usize, plan: Planned },
 }
 
-/// An engine that is gone, and what it leaves behind.
-pub(super) struct Death {
-    pub running: Vec<Work>,
-    /// How often it has died in a row at its place; `None` if nobody shall follow it.
-    pub in_a_row: Option<u32>,
-}
-
-/// An engine that is loaded and as it shall be.
-pub(super) struct Steady {
-    pub id: usize,
-    pub slots: usize,
-    pub allowance: Allowance,
-}
-
-/// A reading of a device and what it is held against, in bytes.
-pub(super) struct Weight {
-    pub held: u64,
-    /// What slots that were not used yet will take on top.
-    pub to_take: u64,
-    pub budget: u64,
-}
-
-impl Weight {
-    pub fn all(&self) -> u64 {
-        self.held.saturating_add(self.to_take)
-    }
-
-    /// What is wrong, for the operator.
-    fn complaint(&self, device: &str) -> String {
-        let [held, to_take, budget] = [self.held, self.to_take, self.budget].map(|bytes| bytes.div_ceil(MIB));
-        let soon = match to_take {
-            0 => String::new(),
-            _ => format!(" and unused slots will take {to_take} more"),
-        };
-        format!("{held} MiB of {device} are in use{soon}, but {budget} MiB may be")
-    }
+/// An engine whose thread does not come back.
+struct Lost {
+    id: usize,
+    /// What it may still hold of its device.
+    bytes: u64,
 }
 
 /// Where one slot is too much.
 const NO_SLOT_LEFT: &str = "there is no slot left to give up";
-/// Where fewer slots were as much too much.
-const NO_HELP: &str = "giving up slots has not lowered it enough";
 /// What helps there.
 const MORE_MEMORY: &str = "use a smaller model, or give it more memory (pool.memory_budget_mib, other programs)";
 
@@ -148,22 +131,6 @@ impl Member {
     }
 }
 
-impl Seat {
-    /// For want of memory: half of the slots that there are. `false` if that is none fewer.
-    fn halve(&mut self, now: usize, reason: &str) -> bool {
-        let fewer = (now / 2).max(1);
-        self.plan.slots = fewer;
-        let then = match fewer < now {
-            true => format!("it goes on with {fewer} of {now} slots"),
-            false => format!("{NO_SLOT_LEFT}: {MORE_MEMORY}"),
-        };
-        let device = &self.plan.device;
-        tracing::warn!(device, slots = fewer, were = now, reason, "an engine is out of memory");
-        self.last_error = Some(format!("{reason}; {then}"));
-        fewer < now
-    }
-}
-
 impl Seats {
     pub fn planned(&self) -> &[Seat] {
         &self.planned
@@ -187,14 +154,18 @@ impl Seats {
         self.members().flat_map(|member| member.running.values())
     }
 
+    pub fn running_mut(&mut self) -> impl Iterator<Item = &mut Work> {
+        self.members_mut().flat_map(|member| member.running.values_mut())
+    }
+
     /// Takes a new plan. Engines stay where the device is the same; whether they may is seen in [`Self::steps`].
     pub fn adopt(&mut self, plans: Vec<Planned>) {
         let mut old = std::mem::take(&mut self.planned);
         let seat = |plan: Planned| {
             let kept = old.iter().position(|seat| seat.plan.device == plan.device);
-            let (member, restarts) = match kept.map(|index| old.remove(index)) {
-                Some(seat) => (seat.member, seat.restarts),
-                None => (None, 0),
+            let (member, restarts, lost) = match kept.map(|index| old.remove(index)) {
+                Some(seat) => (seat.member, seat.restarts, seat.lost),
+                None => (None, 0, Vec::new()),
             };
             Seat {
                 plan,
@@ -202,6 +173,8 @@ impl Seats {
                 restarts,
                 last_error: None,
                 deaths: 0,
+                trial: Trial::default(),
+                lost,
                 mourned: None,
                 overweight: false,
             }
@@ -274,12 +247,16 @@ impl Seats {
         let mut steps = Vec::new();
         let vacant = |seat: &&mut Seat| seat.member.is_none() && seat.mourned.is_none();
         for seat in self.planned.iter_mut().filter(vacant) {
+            if !seat.makes_room() {
+                continue;
+            }
             self.last_id += 1;
             seat.member = Some(Member {
                 id: self.last_id,
                 ready: false,
                 slots: seat.plan.slots,
                 running: HashMap::new(),
+                is_proven: false,
                 setup: Arc::clone(setup),
                 resizing: false,
                 retiring: false,
@@ -312,74 +289,24 @@ impl Seats {
         self.leaving.retain(|member| member.id != id);
     }
 
-    /// The engine has died; `None` if there is no such engine. Where there was no memory for its slots, its successor has half as many.
-    pub fn died(&mut self, id: usize, outage: &Outage) -> Option<Death> {
-        self.has_given_back = true;
-        let (member, in_a_row) = match self.leaving.iter().position(|member| member.id == id) {
-            Some(index) => (self.leaving.remove(index), None),
-            None => {
-                let is_it = |member: &mut Member| member.id == id;
-                let mut seats = self.planned.iter_mut();
-                let (member, seat) = seats.find_map(|seat| Some((seat.member.take_if(is_it)?, seat)))?;
-                seat.deaths += 1;
-                seat.restarts += 1;
-                seat.mourned = Some(id);
-                seat.last_error = Some(outage.reason.clone());
-                if outage.out_of_memory {
-                    seat.halve(seat.plan.slots, &outage.reason);
-                }
-                (member, Some(seat.deaths))
-            }
-        };
-        Some(Death {
-            running: member.running.into_values().collect(),
-            in_a_row,
+    /// Of the engines that may have such work now, the one that has least to do.
+    pub fn least_busy(&self, bank: usize, alone: bool) -> Option<Free> {
+        let free = self.planned.iter().filter_map(|seat| {
+            let takes = |member: &&Member| member.takes(bank, alone, &seat.plan);
+            seat.member.as_ref().filter(takes)
+        });
+        let least = free.min_by_key(|member| (member.running.len(), member.id))?;
+        Some(Free {
+            id: least.id,
+            is_proven: least.is_proven,
         })
     }
 
-    /// The engine that died may be followed by another now.
-    pub fn mourned(&mut self, id: usize) {
-        let seats = self.planned.iter_mut().filter(|seat| seat.mourned == Some(id));
-        seats.for_each(|seat| seat.mourned = None);
-    }
-
-    /// Of the engines that may have such work now, the one that has least to do.
-    pub fn least_busy(&mut self, bank: usize, alone: bool) -> Option<&mut Member> {
-        let free = self.planned.iter_mut().filter_map(|seat| {
-            let plan = &seat.plan;
-            seat.member.as_mut().filter(|member| member.takes(bank, alone, plan))
-        });
-        free.min_by_key(|member| (member.running.len(), member.id))
-    }
-
-    /// The model had no memory to run a job. Its engine gives up half of its slots; `false` if it has but one, so that running the job again will
-    /// hardly go better.
-    pub fn ran_out(&mut self, job: JobId, reason: &str) -> bool {
-        for seat in &mut self.planned {
-            let Some(member) = seat.member.as_ref().filter(|member| member.running.contains_key(&job)) else {
-                continue;
-            };
-            // Other runs may fail as well before it has the slots that it shall have by now.
-            let now = member.slots;
-            return member.resizing || seat.plan.slots < now || seat.halve(now, reason);
+    /// An engine has been given work.
+    pub fn assign(&mut self, id: usize, job: JobId, work: Work) {
+        if let Some(member) = self.members_mut().find(|member| member.id == id) {
+            member.running.insert(job, work);
         }
-        true // one that leaves makes room by that
-    }
-
-    /// The engines of a device; none while any of them comes, goes or changes: a reading then says nothing, and is taken again.
-    pub fn steady_on(&self, device: &str) -> Vec<Steady> {
-        let here = self.planned.iter().filter(|seat| seat.plan.device == device);
-        let steady = here.map(|seat| {
-            let wanted = seat.plan.slots;
-            let member = seat.member.as_ref().filter(|member| member.is_steady(wanted))?;
-            Some(Steady {
-                id: member.id,
-                slots: member.slots,
-                allowance: seat.plan.allowance,
-            })
-        });
-        let steady: Option<_> = steady.collect();
-        steady.filter(|_| self.leaving.is_empty()).unwrap_or_default()
     }
 
     /// Devices that engines run on.
@@ -389,71 +316,27 @@ impl Seats {
         seats.map(|seat| seat.plan.device.clone()).collect()
     }
 
-    /// Whether memory was ever given back, which may still be resident.
-    pub fn has_given_back(&self) -> bool {
-        self.has_given_back
-    }
-
-    /// Whether what the device's engines gave up last has lowered the reading; `true` if they gave up nothing yet.
-    pub fn has_helped(&self, device: &str, weight: &Weight) -> bool {
-        self.relief.get(device).is_none_or(|most| weight.all() <= *most)
-    }
-
-    /// Engines of the device will give up so many bytes. Unless the reading falls by half of them, they are not what is too much.
-    pub fn begin_relief(&mut self, device: &str, weight: &Weight, given_up: u64) {
-        let most = weight.all().saturating_sub(given_up / 2);
-        self.relief.insert(device.to_owned(), most);
-    }
-
-    fn seat_of(&mut self, id: usize) -> Option<&mut Seat> {
-        let of = |seat: &&mut Seat| seat.member.as_ref().is_some_and(|member| member.id == id);
-        self.planned.iter_mut().find(of)
-    }
-
-    /// An engine of a device that holds too much: it ends what it has and goes, and one with `slots` slots comes in its place. Giving it other
-    /// slots would not do: what it frees, ONNX Runtime's arena on a card or the allocator on a CPU may keep.
-    pub fn relieve(&mut self, id: usize, slots: usize, weight: &Weight) {
-        let Some(seat) = self.seat_of(id) else { return };
-        let (was, complaint) = (seat.plan.slots, weight.complaint(&seat.plan.device));
-        let reason = format!("{complaint}: the engine is built anew with {slots} instead of {was} slots");
-        tracing::warn!(engine = id, reason, "over the memory budget");
-        seat.last_error = Some(reason);
-        seat.overweight = false;
-        seat.plan.slots = slots;
-        let leaving = seat.member.take();
-        self.leaving.extend(leaving);
-    }
-
-    /// An engine of a device that holds too much goes on as it is, and that is said once.
-    pub fn bear(&mut self, id: usize, weight: &Weight) {
-        let Some(seat) = self.seat_of(id).filter(|seat| !seat.overweight) else {
-            return;
-        };
-        let why = match seat.plan.slots {
-            1 => NO_SLOT_LEFT,
-            _ => NO_HELP,
-        };
-        let reason = format!("{}: {why}: {MORE_MEMORY}", weight.complaint(&seat.plan.device));
-        tracing::warn!(engine = id, reason, "over the memory budget");
-        seat.last_error = Some(reason);
-        seat.overweight = true;
-    }
-
-    /// Takes out a job that has ended, with the hash of the model that it ran on; `None` if nobody waits for it any more.
-    pub fn take(&mut self, job: JobId) -> Option<(Work, Arc<Making>)> {
-        for seat in &mut self.planned {
-            if seat
-                .member
-                .as_ref()
-                .is_some_and(|member| member.running.contains_key(&job))
-            {
-                seat.deaths = 0;
-            }
+    /// Takes out a job that has ended, with what it ran on; `None` if nobody waits for it any more. `wrote`: whether it was done.
+    pub fn take(&mut self, job: JobId, wrote: bool) -> Option<(Work, Arc<Making>)> {
+        if wrote {
+            self.seat_that_runs(job).into_iter().for_each(Seat::proves_sound);
         }
         self.members_mut().find_map(|member| {
             let work = member.running.remove(&job)?;
             Some((work, Arc::clone(&member.setup.making)))
         })
+    }
+
+    fn seat_that_runs(&mut self, job: JobId) -> Option<&mut Seat> {
+        let runs = |member: &Member| member.running.contains_key(&job);
+        self.planned
+            .iter_mut()
+            .find(|seat| seat.member.as_ref().is_some_and(runs))
+    }
+
+    fn seat_of(&mut self, id: usize) -> Option<&mut Seat> {
+        let of = |seat: &&mut Seat| seat.member.as_ref().is_some_and(|member| member.id == id);
+        self.planned.iter_mut().find(of)
     }
 
     /// Takes out all that runs for a life. Gives the engines and their jobs.

@@ -45,11 +45,13 @@ pub(super) fn check(config: &Config) -> Checked {
         path("runtime.library", library)?;
     }
     auto_or_within("runtime.threads", config.runtime.threads, 1..=1_024)?;
+    within("runtime.step_timeout_s", config.runtime.step_timeout_s, 1..=DAY_S)?;
     check_pool(&config.pool)?;
     if let Some(rubric) = &config.scoring.rubric {
         path("scoring.rubric", rubric)?;
     }
     within("scoring.max_attempts", config.scoring.max_attempts, 1..=100)?;
+    within("scoring.answer_timeout_s", config.scoring.answer_timeout_s, 1..=DAY_S)?;
     within(
         "queue.max_queued_answers",
         config.queue.max_queued_answers,

@@ -30,7 +30,7 @@ pub(super) fn needs_restart(key: &str) -> bool {
         keys::split(key),
         ("backup" | "model" | "pool" | "scoring" | "queue" | "interview", _)
             | ("daemon", "drain_s")
-            | ("runtime", "threads")
+            | ("runtime", "threads" | "step_timeout_s")
     );
     !applies_live
 }
@@ -74,6 +74,7 @@ mod tests {
             "model.path",
             "model.check_hashes",
             "runtime.threads",
+            "runtime.step_timeout_s",
             "pool.device",
             "pool.actors",
             "pool.slots_per_actor",
@@ -81,6 +82,7 @@ mod tests {
             "pool.memory_reserve_mib",
             "scoring.rubric",
             "scoring.max_attempts",
+            "scoring.answer_timeout_s",
             "queue.max_queued_answers",
             "interview.open_ttl_s",
             "interview.answers_max",

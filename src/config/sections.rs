@@ -83,7 +83,7 @@ pub struct ModelSection {
     pub check_hashes: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuntimeSection {
     /// libonnxruntime's file; `None`: searched for.
@@ -91,6 +91,8 @@ pub struct RuntimeSection {
     pub library: Option<PathBuf>,
     /// CPU threads of one actor.
     pub threads: AutoOr<u32>,
+    /// Seconds until an engine that does nothing is ended.
+    pub step_timeout_s: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -113,6 +115,8 @@ pub struct ScoringSection {
     pub rubric: Option<PathBuf>,
     /// Times an answer or a narrative is tried, the first included.
     pub max_attempts: u32,
+    /// Seconds of one attempt.
+    pub answer_timeout_s: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,11 +199,22 @@ impl Default for ModelSection {
     }
 }
 
+impl Default for RuntimeSection {
+    fn default() -> Self {
+        Self {
+            library: None,
+            threads: AutoOr::Auto,
+            step_timeout_s: 300,
+        }
+    }
+}
+
 impl Default for ScoringSection {
     fn default() -> Self {
         Self {
             rubric: None,
             max_attempts: 3,
+            answer_timeout_s: 3_600,
         }
     }
 }

@@ -18,13 +18,15 @@ use crate::socket::fault::{Fault, Kind};
 use crate::socket::view::{Accepting, DaemonState, PlanView, PlannedActor, Reloaded};
 
 /// Keys that need no other model and no other plan.
-const LIGHT: [&str; 6] = [
+const LIGHT: [&str; 8] = [
     "daemon.",
     "backup.",
     "queue.",
     "interview.",
     "log.",
     "scoring.max_attempts",
+    "scoring.answer_timeout_s",
+    "runtime.step_timeout_s",
 ];
 
 impl Daemon {
@@ -95,6 +97,7 @@ impl Daemon {
         let without_model = self.why_without_model().await.is_some();
         self.room.set_max(settings.config.queue.max_queued_answers as usize);
         self.pool.do_send(SetAttempts(settings.config.scoring.max_attempts));
+        self.deadlines.follow(&settings.deadlines());
         self.replace_settings(settings);
         if heavy || rubric_changed || without_model {
             let daemon = Arc::clone(self);

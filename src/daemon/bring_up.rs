@@ -15,10 +15,10 @@ use crate::actors::memory::{self, Allowance, Meter};
 use crate::actors::message::{Making, Outage};
 use crate::actors::pool::Setup;
 use crate::domain::report::{EngineProvenance, ModelProvenance};
+use crate::engine::Options;
 use crate::engine::model::{BankShape, Model, ModelError, ModelShape};
 use crate::engine::onnx::{Geometry, OnnxError, OnnxModel, OnnxOptions, Provider};
-use crate::engine::simulated::{Fault, Script, Simulated, When};
-use crate::engine::{Options, TokenId};
+use crate::engine::simulated::{self, Script, Simulated};
 use crate::hardware::devices::{Detected, Device, DeviceKind, detect};
 use crate::hardware::footprint::{CUDA_CONTEXT_MIB, Contexts, ModelFootprint};
 use crate::hardware::held::{Held, held};
@@ -48,15 +48,15 @@ pub struct Loaded {
 }
 
 /// Beside a model's files, and only in tests: the model is not run, its outputs are made up from its inputs.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SimulatedModel {
     seed: u64,
     /// What a run costs.
     step_ms: u64,
-    /// A token that no prompt gets past.
+    /// What goes wrong, and when; calls are counted from the start of the process, by all engines together.
     #[serde(default)]
-    fails_on: Option<TokenId>,
+    faults: Vec<simulated::Planned>,
 }
 
 const SIMULATED: &str = "simulated.json";
@@ -86,6 +86,7 @@ pub fn bring_up(settings: &Settings, ours: &dyn Fn(&Device) -> u64) -> Result<Lo
     let meter = meter(&detected, ours);
     tracing::info!("{}", plan.explanation);
     let simulated = simulated(&folder.path)?;
+    let is_simulated = simulated.is_some();
     let (factory, onnxruntime): (Arc<dyn ModelFactory>, String) = match simulated {
         Some(simulated) => (Arc::new(simulated_factory(simulated, &folder)), "none".to_owned()),
         None => {
@@ -99,10 +100,10 @@ pub fn bring_up(settings: &Settings, ours: &dyn Fn(&Device) -> u64) -> Result<Lo
             (Arc::new(factory), runtime.version)
         }
     };
-    let (provider, device) = match (simulated, plan.device) {
-        (Some(_), _) => ("simulated", "none".to_owned()),
-        (None, DeviceKind::Cuda) => ("cuda", plan.actors[0].device_name.clone()),
-        (None, DeviceKind::Cpu) => ("cpu", instruction_set()),
+    let (provider, device) = match plan.device {
+        _ if is_simulated => ("simulated", "none".to_owned()),
+        DeviceKind::Cuda => ("cuda", plan.actors[0].device_name.clone()),
+        DeviceKind::Cpu => ("cpu", instruction_set()),
     };
     let making = Making {
         model: ModelProvenance {
@@ -221,6 +222,7 @@ pub fn planned(plan: &Plan) -> Vec<Planned> {
             narrative_takes: actor.narrative_takes as usize,
             allowance: Allowance {
                 bytes: actor.budget_bytes,
+                fixed_bytes: actor.weights_bytes + actor.workspace_bytes,
                 slot_bytes: actor.slot_bytes,
                 narrative_bytes: actor.kv_bytes.saturating_sub(u64::from(actor.slots) * actor.slot_bytes),
                 on_use: plan.device == DeviceKind::Cpu,
@@ -337,14 +339,18 @@ fn banks(slots: usize) -> Vec<BankShape> {
 
 /// Makes the models that only pretend to.
 pub(super) struct SimulatedFactory {
-    model: SimulatedModel,
+    seed: u64,
+    delay: Duration,
+    script: Script,
     vocabulary: usize,
     query_tile: usize,
 }
 
 pub(super) fn simulated_factory(model: SimulatedModel, folder: &ModelFolder) -> SimulatedFactory {
     SimulatedFactory {
-        model,
+        seed: model.seed,
+        delay: Duration::from_millis(model.step_ms),
+        script: model.faults.into_iter().collect(),
         vocabulary: folder.manifest.vocab_size,
         query_tile: folder.manifest.query_tile_tokens,
     }
@@ -357,14 +363,9 @@ impl ModelFactory for SimulatedFactory {
             query_tile: self.query_tile,
             banks: banks(planned.slots),
         };
-        let delay = Duration::from_millis(self.model.step_ms);
-        let script = match self.model.fails_on {
-            Some(token) => Script::default().with(When::Token(token), Fault::Failed),
-            None => Script::default(),
-        };
-        let model = Simulated::new(shape, self.model.seed)
-            .with_delay(delay)
-            .with_script(script);
+        let model = Simulated::new(shape, self.seed)
+            .with_delay(self.delay)
+            .with_script(self.script.clone());
         Ok(Box::new(match planned.narrative_takes {
             0 => model,
             _ => model.overlaid(),

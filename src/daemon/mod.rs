@@ -41,6 +41,7 @@ use self::turns::Turns;
 use crate::actors::pool::GpuPool;
 use crate::actors::report::{Clock, ReportActor};
 use crate::actors::room::Room;
+use crate::actors::watch::Deadlines;
 use crate::config::{Config, Source};
 use crate::socket::hub::Hub;
 use crate::socket::listener::Connections;
@@ -57,6 +58,8 @@ pub struct Daemon {
     lives: Lives,
     turns: Turns,
     pool: Addr<GpuPool>,
+    /// What the pool's engines are watched by.
+    deadlines: Arc<Deadlines>,
     reports: Addr<ReportActor>,
     connections: Connections,
     clock: Clock,

@@ -15,6 +15,7 @@ use super::signals::Signals;
 use super::turns::Turns;
 use super::{Condition, Daemon, Ready, Settings};
 use crate::actors::gpu::start_engine;
+use crate::actors::in_flight::InFlight;
 use crate::actors::interview::Doors;
 use crate::actors::message::Settle;
 use crate::actors::pool::{BackOff, Drain, GpuPool, Outlets, Release};
@@ -75,6 +76,9 @@ const PRESENCE_CHECK: Duration = Duration::from_secs(1);
 const STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// Open interviews are looked through at least so often for ones that nobody finishes.
 const EXPIRY_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+/// In the store's folder: what engines run now.
+const IN_FLIGHT: &str = "in-flight";
 
 /// Runs until a signal or `shutdown`. Everything that was accepted and is not done goes on at the next start.
 pub fn run(start: Start) -> Result<(), StartError> {
@@ -245,12 +249,10 @@ pub(super) fn build(
         scored: reports.clone().recipient(),
         narrative: reports.clone().recipient(),
     };
-    let pool = pool_context.run(GpuPool::new(
-        start_engine(Arc::clone(&counters), started),
-        outlets,
-        BackOff::default(),
-        started,
-    ));
+    let deadlines = Arc::new(settings.deadlines());
+    let start = start_engine(Arc::clone(&counters), Arc::clone(&deadlines), started);
+    let pool = GpuPool::new(start, outlets, BackOff::default(), started).remembering(in_flight(&store));
+    let pool = pool_context.run(pool);
     let doors = Doors {
         open_report: reports.clone().recipient(),
         extend_report: reports.clone().recipient(),
@@ -276,6 +278,7 @@ pub(super) fn build(
         counters,
         rubrics,
         pool,
+        deadlines,
         reports,
         connections: bound.connections(),
         clock: now,
@@ -289,6 +292,16 @@ pub(super) fn build(
         losses: std::sync::Mutex::default(),
         stop,
         over: watch::Sender::new(false),
+    })
+}
+
+/// What the process before this one ran when it died, if it did.
+fn in_flight(store: &Store) -> InFlight {
+    let path = store.path().join(IN_FLIGHT);
+    InFlight::open(&path).unwrap_or_else(|error| {
+        let path = path.display();
+        tracing::warn!(%path, %error, "what engines run cannot be noted: work that ends the process would not be found out");
+        InFlight::default()
     })
 }
 

@@ -1,6 +1,9 @@
 //! What of the configuration the daemon looks at while it runs; replaced as a whole when the configuration is read again.
 
+use std::time::Duration;
+
 use super::rubrics::{LoadedRubric, RubricsError};
+use crate::actors::watch::Deadlines;
 use crate::config::{AutoOr, Config, Device as ConfigDevice};
 use crate::domain::interview::Limits;
 use crate::hardware::wanted::{DeviceWanted, PoolWanted, Wanted};
@@ -40,6 +43,14 @@ impl Settings {
             memory_budget_mib: pool.memory_budget_mib.value(),
             memory_reserve_mib: pool.memory_reserve_mib.value(),
         }
+    }
+
+    /// How long work of the engines may take.
+    pub fn deadlines(&self) -> Deadlines {
+        Deadlines::new(
+            Duration::from_secs(self.config.runtime.step_timeout_s),
+            Duration::from_secs(self.config.scoring.answer_timeout_s),
+        )
     }
 
     /// CPU threads of an actor, if the number was chosen.

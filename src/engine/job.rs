@@ -5,7 +5,7 @@ use super::constraint::{Constraint, ConstraintError};
 use super::model::ModelError;
 
 /// A key that the engine's user chooses; unique among the jobs in the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct JobId(pub u64);
 
 /// One output to be written.

@@ -1,5 +1,8 @@
 //! What the engine asks of a model: prefill a chunk, decode one token for many rows, copy a prefix. Slots are the model's memory.
 
+use std::fmt;
+use std::sync::Arc;
+
 use super::TokenId;
 
 /// What a model is and holds.
@@ -63,6 +66,35 @@ pub enum ModelError {
     Failed(String),
 }
 
+/// Ends a model's run from another thread.
+#[derive(Clone)]
+pub struct Terminator(Arc<dyn Fn() + Send + Sync>);
+
+impl Terminator {
+    pub fn new(terminate: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(terminate))
+    }
+
+    /// Ends the run that goes on now with [`ModelError::Terminated`], as soon as the model can. Between runs it has no effect, not on the next one
+    /// either: a watch over deadlines calls it again.
+    pub fn terminate(&self) {
+        (self.0)();
+    }
+}
+
+/// Of a model whose runs cannot be ended: does nothing.
+impl Default for Terminator {
+    fn default() -> Self {
+        Self::new(|| {})
+    }
+}
+
+impl fmt::Debug for Terminator {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Terminator")
+    }
+}
+
 /// A model with its slots. One thread owns it.
 pub trait Model: Send {
     fn shape(&self) -> &ModelShape;
@@ -90,4 +122,9 @@ pub trait Model: Send {
 
     /// Gives a bank another number of slots. What any slot of that bank held is gone.
     fn resize(&mut self, bank: usize, slots: usize) -> Result<(), ModelError>;
+
+    /// A handle that outlives the model and may be sent anywhere.
+    fn terminator(&self) -> Terminator {
+        Terminator::default()
+    }
 }

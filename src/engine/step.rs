@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::invariants::{self, Snapshot};
 use super::job::{Failure, Job, JobEvent, JobId};
-use super::model::{DecodeRow, Model, ModelError, ModelShape, OVER, SlotId};
+use super::model::{DecodeRow, Model, ModelError, ModelShape, OVER, SlotId, Terminator};
 use super::scheduler::{self, Chunk, Cutting, Decode, Decodes, Span};
 use super::sequence::{Grammar, Sequence};
 use super::slots::{Slot, Slots};
@@ -39,6 +41,7 @@ pub struct Engine {
     turn: usize,
     decodes: Decodes,
     rows: Vec<DecodeRow>,
+    progress: Arc<AtomicU64>,
 }
 
 /// What a step did.
@@ -102,12 +105,23 @@ impl Engine {
             turn: 0,
             decodes: Decodes::default(),
             rows: Vec::new(),
+            progress: Arc::default(),
             model,
         }
     }
 
     pub fn shape(&self) -> &ModelShape {
         self.model.shape()
+    }
+
+    /// Grows with every chunk and every decode: for others to see whether something happens within a step.
+    pub fn progress(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.progress)
+    }
+
+    /// For others to end the run that goes on.
+    pub fn terminator(&self) -> Terminator {
+        self.model.terminator()
     }
 
     /// Takes a job in; it waits in submission order until its bank has a free slot. One that can't be run ends in the next step.
@@ -149,6 +163,7 @@ impl Engine {
         let mut budget = self.cutting.budget();
         while let Some(chunk) = scheduler::next_chunk(&self.running, &self.slots, self.cutting, &mut budget) {
             self.prefill(chunk, &mut report, events);
+            self.progress.fetch_add(1, Ordering::Relaxed);
         }
         let mut decodes = std::mem::take(&mut self.decodes);
         self.turn = self.turn.wrapping_add(1);
@@ -160,6 +175,7 @@ impl Engine {
         scheduler::plan_decodes(&mut decodes, &self.running, span);
         for run in &decodes.runs {
             self.decode(run, &decodes.rows[run.rows.clone()], &mut report);
+            self.progress.fetch_add(1, Ordering::Relaxed);
         }
         self.decodes = decodes;
         self.settle(events);

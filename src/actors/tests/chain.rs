@@ -52,7 +52,7 @@ impl House {
             max: Duration::from_millis(5),
         };
         let epoch = Instant::now();
-        let start = start_engine(Arc::clone(&counters), epoch);
+        let start = start_engine(Arc::clone(&counters), patient(), epoch);
         let pool = context.run(GpuPool::new(start, outlets, back_off, epoch));
         let doors = Doors {
             open_report: reports.clone().recipient(),

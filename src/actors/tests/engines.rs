@@ -1,6 +1,7 @@
 //! A pool with engines that are only pretended: tests see what these are told and say what becomes of it.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::actors::engine_thread::Gauge;
 use crate::actors::gpu::{Forget, Pool as Doors, Retire, SetSlots};
+use crate::actors::in_flight::{InFlight, Trail};
 use crate::actors::room::Place;
 use crate::engine::job::{Disposition, JobId};
 
@@ -44,6 +46,8 @@ pub struct Engine {
     pub prompt: bool,
     /// Whether it can have no other number of slots.
     pub is_rigid: bool,
+    /// Where it is to be noted how far a job has come.
+    pub trails: HashMap<JobId, Trail>,
     late: Vec<oneshot::Sender<()>>,
     doors: Doors,
     pub gauge: Arc<Gauge>,
@@ -63,7 +67,9 @@ impl Handler<Assign> for FakeActor {
             Task::Answer { index } => assign.interview.answers()[index].id.to_string(),
             Task::Narrative { .. } => "narrative".into(),
         };
-        self.0.borrow_mut().given.push(Given {
+        let mut engine = self.0.borrow_mut();
+        engine.trails.extend(assign.trail.map(|trail| (assign.job, trail)));
+        engine.given.push(Given {
             job: assign.job,
             name: format!("{}/{of}", assign.case.life.interview_id),
             alone: assign.alone,
@@ -131,6 +137,11 @@ impl World {
     }
 
     pub fn with(back_off: BackOff) -> Self {
+        Self::remembering(back_off, InFlight::default())
+    }
+
+    /// A pool that notes what runs.
+    pub fn remembering(back_off: BackOff, in_flight: InFlight) -> Self {
         let (to_scored, scored) = mailbox();
         let (to_narratives, narratives) = mailbox();
         let engines: Rc<RefCell<Vec<_>>> = Rc::default();
@@ -149,6 +160,7 @@ impl World {
                 gone: false,
                 prompt: true,
                 is_rigid: false,
+                trails: HashMap::new(),
                 late: Vec::new(),
                 doors,
                 gauge: Arc::clone(&gauge),
@@ -168,7 +180,9 @@ impl World {
             narrative: to_narratives,
         };
         Self {
-            pool: GpuPool::new(Box::new(start), outlets, back_off, Instant::now()).start(),
+            pool: GpuPool::new(Box::new(start), outlets, back_off, Instant::now())
+                .remembering(in_flight)
+                .start(),
             scored,
             narratives,
             room: Room::new(10_000),
@@ -265,6 +279,15 @@ impl World {
     }
 
     pub async fn outage(&self, index: usize, outage: Outage) {
+        self.gone(index, outage, false).await;
+    }
+
+    /// Its thread does not come back.
+    pub async fn stuck(&self, index: usize) {
+        self.gone(index, "it made no progress".to_owned().into(), true).await;
+    }
+
+    async fn gone(&self, index: usize, outage: Outage, is_stuck: bool) {
         let (actor, doors) = self.doors(index);
         {
             let engine = self.engine(index);
@@ -272,7 +295,11 @@ impl World {
             engine.given.clear();
             engine.gone = true;
         }
-        doors.down.do_send(EngineDown { actor, outage });
+        doors.down.do_send(EngineDown {
+            actor,
+            outage,
+            is_stuck,
+        });
         settle().await;
     }
 
@@ -339,11 +366,10 @@ impl World {
 
     pub async fn fail(&self, index: usize, name: &str, disposition: Disposition) {
         let reason = "the model failed".to_owned();
-        let out_of_memory = false;
         let undone = Undone {
             reason,
             disposition,
-            out_of_memory,
+            cause: Cause::Failure,
         };
         self.end(index, name, Err(undone)).await;
     }
@@ -353,7 +379,7 @@ impl World {
         let undone = Undone {
             reason: "out of memory on cpu: a block of 9 bytes".to_owned(),
             disposition: Disposition::Retry,
-            out_of_memory: true,
+            cause: Cause::Memory,
         };
         self.end(index, name, Err(undone)).await;
     }

@@ -105,34 +105,71 @@ async fn a_death_in_company_counts_for_nobody_but_all_run_alone_afterwards() {
     for name in ["iv1/a1", "iv1/a2", "iv1/a3", "iv2/narrative"] {
         assert_eq!(world.runs(1), [name]);
         assert_eq!(world.runs_alone(1), [name]);
-        // All attempts are still there.
-        world.fail(1, name, Disposition::Retry).await;
-        world.fail(1, name, Disposition::Retry).await;
         world.write(1, name).await;
     }
     assert_eq!(world.ended(), ["iv1/a1 scored", "iv1/a2 scored", "iv1/a3 scored"]);
     assert!(world.narratives.borrow()[0].narrative.is_ok());
-    assert_eq!(world.scored.borrow()[0].outcome.timing.attempts, 4);
+    assert_eq!(world.scored.borrow()[0].outcome.timing.attempts, 2);
+}
+
+#[actix::test]
+async fn after_a_death_in_company_all_attempts_are_still_there() {
+    let world = World::ready(&[2]).await;
+    world.submit(1, 2).await;
+    world.down(0, "it panicked").await;
+    until("the engine is started again", || world.started() == 2).await;
+    world.up(1).await;
+    for _ in 0..2 {
+        world.fail(1, "iv1/a1", Disposition::Retry).await;
+        // Whether it is the engine is for the other to show.
+        if world.runs(1) == ["iv1/a2"] {
+            world.write(1, "iv1/a2").await;
+        }
+    }
+    world.write(1, "iv1/a1").await;
+    assert_eq!(world.ended(), ["iv1/a2 scored", "iv1/a1 scored"]);
+    assert_eq!(world.scored.borrow()[1].outcome.timing.attempts, 4);
 }
 
 #[actix::test]
 async fn an_answer_that_kills_the_engine_three_times_alone_is_given_up_and_the_others_are_scored() {
-    let world = World::ready(&[2]).await;
-    world.submit(1, 2).await;
+    let world = World::ready(&[4]).await;
+    world.submit(1, 4).await;
     world.down(0, "first").await;
     for death in 1..=3 {
         until("the engine is started again", || world.started() == death + 1).await;
         world.up(death).await;
+        if death > 1 {
+            // Whether it is the work or the engine: another shows that it is not the engine.
+            let witness = format!("iv1/a{death}");
+            assert_eq!(
+                (world.runs(death), world.runs_alone(death).len()),
+                (vec![witness.clone()], 1)
+            );
+            world.write(death, &witness).await;
+        }
         assert_eq!(world.runs(death), ["iv1/a1"], "alone, and first in line");
-        assert_eq!(world.ended(), Vec::<String>::new());
         world.down(death, &format!("death {death}")).await;
     }
     let reason = "it stopped the engine 3 times with nothing beside it; the last time: death 3";
-    assert_eq!(world.ended(), [format!("iv1/a1 unscored: {reason}")]);
+    let ended = ["iv1/a2 scored", "iv1/a3 scored", &format!("iv1/a1 unscored: {reason}")];
+    assert_eq!(world.ended(), ended);
     until("the engine is started again", || world.started() == 5).await;
     world.up(4).await;
-    world.write(4, "iv1/a2").await;
-    assert_eq!(world.ended()[1], "iv1/a2 scored");
+    assert_eq!(world.runs(4), ["iv1/a4"]);
+}
+
+#[actix::test]
+async fn an_answer_that_kills_the_engine_three_times_and_has_no_other_beside_it_is_given_up_as_well() {
+    let world = World::ready(&[2]).await;
+    world.submit(1, 1).await;
+    for death in 0..3 {
+        assert_eq!(world.runs(death), ["iv1/a1"]);
+        world.down(death, "it panicked").await;
+        until("the engine is started again", || world.started() == death + 2).await;
+        world.up(death + 1).await;
+    }
+    assert!(world.ended()[0].starts_with("iv1/a1 unscored: it stopped the engine 3 times"));
 }
 
 #[actix::test]
@@ -190,7 +227,13 @@ fn deaths_in_a_row_are_counted_until_work_ends() {
     };
     for deaths in 1..=3 {
         let id = start(&mut seats);
-        assert_eq!(seats.died(id, &outage("it panicked")).unwrap().in_a_row, Some(deaths));
+        assert_eq!(
+            seats
+                .died(id, &outage("it panicked"), false, JobId(0))
+                .unwrap()
+                .in_a_row,
+            Some(deaths)
+        );
         assert_eq!(seats.steps(&setup, true), []);
         seats.mourned(id);
     }
@@ -198,11 +241,14 @@ fn deaths_in_a_row_are_counted_until_work_ends() {
     seats.up(id);
     let (task, queued_at) = (Task::Answer { index: 0 }, Instant::now());
     let work = Work::new(case(life(1)), interview(1, &[TEXT]), task, queued_at, None);
-    let member = seats.least_busy(SCORING_BANK, false).unwrap();
-    member.running.insert(JobId(1), work);
-    assert_eq!(seats.take(JobId(1)).unwrap().1.model.hash, "hash");
-    assert_eq!(seats.died(id, &outage("again")).unwrap().in_a_row, Some(1));
-    assert!(seats.died(id, &outage("a second time")).is_none());
+    assert_eq!(seats.least_busy(SCORING_BANK, false).unwrap().id, id);
+    seats.assign(id, JobId(1), work);
+    assert_eq!(seats.take(JobId(1), true).unwrap().1.model.hash, "hash");
+    assert_eq!(
+        seats.died(id, &outage("again"), false, JobId(1)).unwrap().in_a_row,
+        Some(1)
+    );
+    assert!(seats.died(id, &outage("a second time"), false, JobId(1)).is_none());
 }
 
 #[test]

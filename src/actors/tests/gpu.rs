@@ -24,6 +24,10 @@ struct World {
 impl World {
     /// An engine with so many slots.
     fn new(slots: usize, models: Models) -> Self {
+        Self::within(slots, models, patient())
+    }
+
+    fn within(slots: usize, models: Models, deadlines: Arc<Deadlines>) -> Self {
         let models = Arc::new(models);
         let gauge = Arc::new(Gauge::default());
         let plan = Plan {
@@ -39,6 +43,7 @@ impl World {
                 gap: 2,
             },
             gauge: Arc::clone(&gauge),
+            pulse: Arc::default(),
             counters: Arc::new(Counters::default()),
             epoch: Instant::now(),
         };
@@ -49,7 +54,7 @@ impl World {
             ended: to_ended,
         };
         Self {
-            actor: GpuActor::new(4, scorer(), doors, plan).start(),
+            actor: GpuActor::new(4, scorer(), doors, plan, deadlines).start(),
             models,
             gauge,
             up,
@@ -77,6 +82,7 @@ impl World {
             interview: interview(1, &[&text]),
             task,
             alone: false,
+            trail: None,
         });
     }
 
@@ -190,7 +196,7 @@ async fn a_run_that_failed_ends_its_job_and_leaves_the_engine_alive() {
     let undone = world.ended.borrow()[0].result.clone().unwrap_err();
     assert_eq!(undone.disposition, Disposition::Retry);
     assert!(undone.reason.contains("out of memory"), "{}", undone.reason);
-    assert!(undone.out_of_memory);
+    assert_eq!(undone.cause, Cause::Memory);
     world.score(2);
     world.until_ended(2).await;
     assert!(world.ended.borrow()[1].result.is_ok());
@@ -287,4 +293,68 @@ async fn slots_that_cannot_be_had_are_the_end_of_the_engine() {
     );
     assert!(world.down.borrow()[0].outage.out_of_memory);
     assert!(!matches!(world.actor.send(SetSlots(3)).await, Ok(true)));
+}
+
+/// A step may take a fifth of a second, an answer much longer.
+fn hasty() -> Arc<Deadlines> {
+    Arc::new(Deadlines::new(Duration::from_millis(200), PATIENCE))
+}
+
+#[actix::test]
+async fn a_step_that_hangs_is_ended_and_the_engine_goes_on() {
+    let world = World::within(1, scripted(When::Call(2), Fault::Hang), hasty());
+    world.score(1);
+    world.until_ended(1).await;
+    let undone = world.ended.borrow()[0].result.clone().unwrap_err();
+    assert!(undone.reason.contains("runtime.step_timeout_s"), "{}", undone.reason);
+    assert_eq!((undone.disposition, undone.cause), (Disposition::Retry, Cause::Failure));
+    world.score(2);
+    world.until_ended(2).await;
+    assert!(world.ended.borrow()[1].result.is_ok());
+    assert_eq!((world.models.made(), world.down.borrow().len()), (1, 0));
+}
+
+#[actix::test]
+async fn an_engine_that_does_not_end_its_step_is_given_up_and_told_of_when_it_comes_back() {
+    let world = World::within(1, scripted(When::Call(2), Fault::Stuck), hasty());
+    world.score(1);
+    let reason = world.until_down().await;
+    assert!(reason.contains("its thread is given up"), "{reason}");
+    assert!(world.down.borrow()[0].is_stuck);
+    assert_eq!((world.models.living(), world.jobs()), (1, vec![]));
+    world.models.script.release();
+    until("it has come back", || world.down.borrow().len() == 2).await;
+    assert!(!world.down.borrow()[1].is_stuck);
+    assert_eq!((world.models.living(), world.jobs()), (0, vec![]));
+    settle().await;
+    assert!(!world.actor.connected());
+}
+
+#[actix::test]
+async fn who_is_to_retire_and_is_stuck_is_given_up_as_well() {
+    let world = World::within(1, scripted(When::Call(2), Fault::Stuck), hasty());
+    world.score(1);
+    world.until_runs(1).await;
+    world.actor.send(Retire).await.unwrap();
+    assert!(world.down.borrow()[0].is_stuck);
+    world.models.script.release();
+    until("it has come back", || world.models.living() == 0).await;
+}
+
+#[actix::test]
+async fn an_answer_that_takes_too_long_has_failed_and_its_slot_is_free() {
+    let deadlines = Arc::new(Deadlines::new(PATIENCE, Duration::from_millis(100)));
+    let world = World::within(1, slow(), Arc::clone(&deadlines));
+    world.score(1);
+    world.until_ended(1).await;
+    let undone = world.ended.borrow()[0].result.clone().unwrap_err();
+    let expected = "it was not done in 0.1 s (scoring.answer_timeout_s)";
+    assert_eq!(
+        (undone.reason.as_str(), undone.disposition, undone.cause),
+        (expected, Disposition::Retry, Cause::Time)
+    );
+    deadlines.follow(&patient());
+    world.score(2);
+    world.until_ended(2).await;
+    assert!(world.ended.borrow()[1].result.is_ok());
 }

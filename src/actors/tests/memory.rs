@@ -24,6 +24,7 @@ fn weighed(slots: usize) -> Planned {
     Planned {
         allowance: Allowance {
             bytes: 100,
+            fixed_bytes: 0,
             slot_bytes: 10,
             narrative_bytes: 5,
             on_use: true,

@@ -6,13 +6,16 @@ mod chance;
 mod engines;
 mod failures;
 mod gpu;
+mod in_flight;
 mod interview;
+mod matrix;
 mod memory;
 mod models;
 mod order;
 mod report;
 mod report_ends;
 mod resizing;
+mod sick;
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -29,6 +32,7 @@ use super::memory::{Allowance, Held, Meter};
 use super::message::*;
 use super::pool::*;
 use super::room::Room;
+use super::watch::Deadlines;
 use crate::domain::gate;
 use crate::domain::ids::InterviewId;
 use crate::domain::interview::{AnswerDraft, Draft, Interview, Limits, Opening};
@@ -186,6 +190,11 @@ pub fn setup(hash: &str, factory: Arc<dyn ModelFactory>) -> Arc<Setup> {
         },
         making: making(hash),
     })
+}
+
+/// Longer than any test lasts.
+pub fn patient() -> Arc<Deadlines> {
+    Arc::new(Deadlines::new(10 * PATIENCE, 10 * PATIENCE))
 }
 
 /// Reads nothing.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::engine::TokenId;
-use crate::engine::model::{DecodeRow, ModelError, ModelShape, SlotId};
+use crate::engine::model::{DecodeRow, ModelError, ModelShape, SlotId, Terminator};
 use crate::engine::simulated::{Script, Simulated};
 use crate::scoring::banks;
 
@@ -118,5 +118,9 @@ impl Model for Terse {
 
     fn resize(&mut self, bank: usize, slots: usize) -> Result<(), ModelError> {
         self.simulated.resize(bank, slots)
+    }
+
+    fn terminator(&self) -> Terminator {
+        self.simulated.terminator()
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use ort::session::RunOptions;
 
 use super::TokenId;
-use super::model::{BankShape, DecodeRow, Model, ModelError, ModelShape, SlotId};
+use super::model::{BankShape, DecodeRow, Model, ModelError, ModelShape, SlotId, Terminator};
 pub use error::OnnxError;
 use slots::{Feed, Slots};
 
@@ -84,19 +84,6 @@ pub struct OnnxModel {
     wanted: Vec<i64>,
 }
 
-/// Ends a model's run from another thread.
-#[derive(Clone)]
-pub struct Terminator(Arc<RunOptions>);
-
-impl Terminator {
-    /// Ends the run that goes on now with [`ModelError::Terminated`], at the next node of the graph. Between runs it has no effect, not on the
-    /// next one either: a watch over deadlines calls it again.
-    pub fn terminate(&self) {
-        // It sets a flag: the only way to fail is a null pointer.
-        let _ = self.0.terminate();
-    }
-}
-
 impl OnnxModel {
     /// Loads ONNX Runtime if it is not loaded yet, the weights, and memory for the slots.
     pub fn load(options: OnnxOptions) -> Result<Self, OnnxError> {
@@ -130,11 +117,6 @@ impl OnnxModel {
     /// Measures the query tile as `check_query_tile` of the options does; what the slots held is gone.
     pub fn check_query_tile(&mut self) -> Result<(), OnnxError> {
         probe::check_query_tile(self)
-    }
-
-    /// A handle that outlives the model and may be sent anywhere.
-    pub fn terminator(&self) -> Terminator {
-        Terminator(Arc::clone(&self.run_options))
     }
 
     /// Loads ONNX Runtime, once in a process, and tells its version, for example `1.31.1`: whether a library can be used is known before any
@@ -268,5 +250,14 @@ impl Model for OnnxModel {
             shape.slots = self.slots.count(index); // more than one may have lost its memory
         }
         result
+    }
+
+    /// Takes effect at the next node of the graph.
+    fn terminator(&self) -> Terminator {
+        let options = Arc::clone(&self.run_options);
+        Terminator::new(move || {
+            // It sets a flag: the only way to fail is a null pointer.
+            let _ = options.terminate();
+        })
     }
 }

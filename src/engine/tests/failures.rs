@@ -40,7 +40,15 @@ fn every_fault_at_every_call_leaves_the_rest_sound() {
     let counter = Script::default();
     run(&mut engine(simulated(&[3]).with_script(counter.clone())), &specs);
     assert!(counter.calls() > 20, "{}", counter.calls());
-    for fault in [Fault::Failed, Fault::OutOfMemory, Fault::Terminated, Fault::NotFinite] {
+    let faults = [
+        Fault::Failed,
+        Fault::OutOfMemory,
+        Fault::Terminated,
+        Fault::NotFinite,
+        Fault::Infinite,
+        Fault::WrongShape,
+    ];
+    for fault in faults {
         for call in 1..=counter.calls() {
             let script = Script::default().with(When::Call(call), fault);
             let mut engine = engine(simulated(&[3]).with_script(script));
@@ -65,6 +73,16 @@ fn every_fault_at_every_call_leaves_the_rest_sound() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn logits_of_a_wrong_number_are_no_choice() {
+    let script = Script::default().with(When::From(1), Fault::WrongShape);
+    let mut engine = engine(simulated(&[4]).with_script(script));
+    for outcome in run(&mut engine, &specs()).values() {
+        let reason = outcome.as_ref().unwrap_err().to_string();
+        assert!(reason.contains("logits where") && reason.contains("belong"), "{reason}");
     }
 }
 

@@ -1,12 +1,15 @@
 //! A model without weights: its logits are a function of the exact tokens in a slot and of how each was computed, so a defect of scheduling,
 //! reuse or rollback shows as another output. Faults and cost can be scripted.
 
+mod script;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::TokenId;
-use super::model::{BankShape, DecodeRow, Model, ModelError, ModelShape, OVER, SlotId, UNDER, covered};
+use super::model::{BankShape, DecodeRow, Model, ModelError, ModelShape, OVER, SlotId, Terminator, UNDER, covered};
+pub use script::{Fault, Planned, Script, When};
+use script::{Latch, Spoiled};
 
 /// Logits lie in −8 … 8.
 const LOGIT_MAX: f32 = 8.0;
@@ -17,6 +20,8 @@ pub struct Simulated {
     seed: u64,
     script: Script,
     delay: Duration,
+    /// Open once the run that goes on now is to end.
+    ended: Arc<Latch>,
     rows_max: usize,
     is_overlaid: bool,
     /// By bank and slot: what was written at each position, stale positions included.
@@ -31,67 +36,6 @@ struct Cell {
     decoded: bool,
 }
 
-/// When a fault happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// At the n-th call of the model, of any kind, from 1.
-    Call(u64),
-    /// At every prefill of a chunk with this token.
-    Token(TokenId),
-}
-
-/// What goes wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    Failed,
-    OutOfMemory,
-    Terminated,
-    /// The first wanted row has logits that are not numbers.
-    NotFinite,
-    Panic,
-}
-
-/// Planned faults. Clones share the count of calls: a fault at the n-th call comes once, however often the engine is built anew.
-#[derive(Debug, Clone, Default)]
-pub struct Script {
-    faults: Vec<(When, Fault)>,
-    calls: Arc<AtomicU64>,
-}
-
-impl Script {
-    /// With one more fault.
-    pub fn with(mut self, when: When, fault: Fault) -> Self {
-        self.faults.push((when, fault));
-        self
-    }
-
-    /// Calls of the models with this script so far.
-    pub fn calls(&self) -> u64 {
-        self.calls.load(Ordering::Relaxed)
-    }
-
-    /// Counts a call. Gives whether its logits shall not be finite.
-    fn play(&self, tokens: &[TokenId]) -> Result<bool, ModelError> {
-        let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
-        let due = |when: When| match when {
-            When::Call(number) => number == call,
-            When::Token(token) => tokens.contains(&token),
-        };
-        let fault = self.faults.iter().find(|(when, _)| due(*when));
-        match fault.map(|(_, fault)| *fault) {
-            None => Ok(false),
-            Some(Fault::NotFinite) => Ok(true),
-            Some(Fault::Terminated) => Err(ModelError::Terminated),
-            Some(Fault::Failed) => Err(ModelError::Failed(format!("scripted at call {call}"))),
-            Some(Fault::OutOfMemory) => Err(ModelError::OutOfMemory {
-                device: "simulated".into(),
-                reason: format!("scripted at call {call}"),
-            }),
-            Some(Fault::Panic) => panic!("scripted at call {call}"),
-        }
-    }
-}
-
 impl Simulated {
     pub fn new(shape: ModelShape, seed: u64) -> Self {
         let cells = shape.banks.iter().map(|bank| vec![Vec::new(); bank.slots]).collect();
@@ -100,6 +44,7 @@ impl Simulated {
             seed,
             script: Script::default(),
             delay: Duration::ZERO,
+            ended: Arc::default(),
             rows_max: usize::MAX,
             is_overlaid: false,
             cells,
@@ -166,12 +111,19 @@ impl Simulated {
         Err(broken(format!("the token {token} of a vocabulary of {vocabulary}")))
     }
 
+    /// Has happen what the script says for a call.
+    fn play(&self, tokens: &[TokenId]) -> Result<Spoiled, ModelError> {
+        // A call that came too late for its run must not end this one.
+        self.ended.close();
+        self.script.play(tokens, &self.ended)
+    }
+
     /// Runs the script and the cost of a run over some slots. What they hold is lost if it fails.
-    fn run(&mut self, slots: std::ops::Range<usize>, bank: usize, tokens: &[TokenId]) -> Result<bool, ModelError> {
+    fn run(&mut self, slots: std::ops::Range<usize>, bank: usize, tokens: &[TokenId]) -> Result<Spoiled, ModelError> {
         if !self.delay.is_zero() {
             std::thread::sleep(self.delay);
         }
-        let played = self.script.play(tokens);
+        let played = self.play(tokens);
         if played.is_err() {
             self.cells[bank][slots].iter_mut().for_each(Vec::clear);
         }
@@ -209,10 +161,17 @@ impl Simulated {
         self.logits.extend((0..self.shape.vocabulary as u64).map(logit));
     }
 
-    fn spoil(&mut self, spoiled: bool) {
-        if spoiled {
-            let row = self.shape.vocabulary.min(self.logits.len());
-            self.logits[..row].fill(f32::NAN);
+    fn spoil(&mut self, spoiled: Spoiled) {
+        let row = self.shape.vocabulary.min(self.logits.len());
+        match spoiled {
+            Spoiled::No => {}
+            Spoiled::NotFinite => self.logits[..row].fill(f32::NAN),
+            Spoiled::Infinite => self.logits[..row].fill(f32::INFINITY),
+            Spoiled::WrongShape => {
+                if self.logits.pop().is_none() {
+                    self.logits.push(0.0);
+                }
+            }
         }
     }
 }
@@ -291,7 +250,7 @@ impl Model for Simulated {
         }
         self.check_room(from, tokens, 0)?;
         self.check_room(to, 0, tokens)?;
-        let played = self.script.play(&[]);
+        let played = self.play(&[]);
         if played.is_err() {
             self.cells[from.bank][from.index].clear();
             self.cells[to.bank][to.index].clear();
@@ -306,11 +265,16 @@ impl Model for Simulated {
 
     fn resize(&mut self, bank: usize, slots: usize) -> Result<(), ModelError> {
         self.bank(bank)?;
-        let played = self.script.play(&[]);
+        let played = self.play(&[]);
         let slots = if played.is_err() { 0 } else { slots };
         self.cells[bank] = vec![Vec::new(); slots];
         self.shape.banks[bank].slots = slots;
         played.map(|_| ())
+    }
+
+    fn terminator(&self) -> Terminator {
+        let ended = Arc::clone(&self.ended);
+        Terminator::new(move || ended.open())
     }
 }
 
@@ -413,5 +377,79 @@ mod tests {
         second.prefill(slot(0), 0, &[1, 2], true).unwrap();
         assert!(second.prefill(slot(0), 0, &[1, 9], true).unwrap()[0].is_nan());
         assert_eq!(script.calls(), 4);
+    }
+
+    #[test]
+    fn faults_can_come_again_and_again() {
+        let script = Script::default()
+            .with(When::Every(3), Fault::Failed)
+            .with(When::From(5), Fault::Terminated);
+        let mut model = model().with_script(script);
+        let fails: Vec<_> = (0..7)
+            .map(|_| model.prefill(slot(0), 0, &[1, 2], true).err())
+            .map(|error| error.map(|error| error.to_string().contains("scripted")))
+            .collect();
+        let (failed, terminated) = (Some(true), Some(false));
+        assert_eq!(fails, [None, None, failed, None, terminated, failed, terminated]);
+    }
+
+    #[test]
+    fn spoiled_logits_are_not_finite_or_too_few() {
+        let spoiled = |fault| {
+            let mut model = model().with_script(Script::default().with(When::From(1), fault));
+            let middle = model.prefill(slot(0), 0, &[1, 2], false).unwrap().len();
+            let last = model.prefill(slot(0), 2, &[1, 2], true).unwrap();
+            (middle, last.len(), last[0].is_infinite())
+        };
+        assert_eq!(spoiled(Fault::Infinite), (0, 50, true));
+        assert_eq!(spoiled(Fault::WrongShape), (1, 49, false));
+    }
+
+    #[test]
+    fn a_run_that_hangs_goes_on_until_it_is_ended_and_a_call_between_runs_ends_none() {
+        for (fault, ended) in [
+            (Fault::Hang, true),
+            (Fault::SlowMs(60_000), true),
+            (Fault::SlowMs(1), false),
+        ] {
+            let mut model = model().with_script(Script::default().with(When::Call(2), fault));
+            let terminator = model.terminator();
+            terminator.terminate();
+            model.prefill(slot(0), 0, &[1, 2], true).unwrap();
+            terminator.terminate();
+            let run = std::thread::spawn(move || model.prefill(slot(0), 0, &[1, 2], true).map(drop));
+            while ended && !run.is_finished() {
+                terminator.terminate();
+                std::thread::yield_now();
+            }
+            assert_eq!(run.join().unwrap().is_err(), ended, "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_stuck_heeds_nobody_until_it_is_released() {
+        let script = Script::default().with(When::Call(1), Fault::Stuck);
+        let mut model = model().with_script(script.clone());
+        let terminator = model.terminator();
+        let run = std::thread::spawn(move || model.prefill(slot(0), 0, &[1, 2], true).map(drop));
+        for _ in 0..20 {
+            terminator.terminate();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!run.is_finished());
+        script.release();
+        assert!(matches!(run.join().unwrap(), Err(ModelError::Failed(_))));
+    }
+
+    #[test]
+    fn a_script_can_be_read_from_a_file() {
+        let text = r#"[{"when": {"call": 3}, "what": "panic"}, {"when": {"token": 9}, "what": {"slow_ms": 20}}]"#;
+        let planned: Vec<Planned> = serde_json::from_str(text).unwrap();
+        let second = Planned {
+            when: When::Token(9),
+            what: Fault::SlowMs(20),
+        };
+        assert_eq!(planned[1], second);
+        assert!(serde_json::from_str::<Vec<Planned>>(r#"[{"when": {"call": 3}, "what": "sneeze"}]"#).is_err());
     }
 }

@@ -1,0 +1,484 @@
+//! What engines run now, in a small file that outlives the process: so that work which takes the whole process down is found out.
+//!
+//! Nobody can say afterwards whether a process died of its work or was killed from outside, so this goes by what repeats itself. Work that ran in
+//! [`COMPANY_MAX`] deaths in a row is run with nothing beside it in the process. Dying then counts if it happens at the very place where it did the
+//! time before: what a defect does, and what a kill at some moment does not, for the same answer takes the same steps. What was not running when
+//! the process died is forgotten: it died of something else.
+//!
+//! A record is written when work begins and cleared when it ends, two writes of a few bytes, without waiting for the disk: this is about crashes of
+//! the process, and a file survives those. If the file cannot be written, work goes on without it.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::message::{Life, Task};
+
+/// Deaths of the process, one after the other, until what ran in all of them is run alone.
+const COMPANY_MAX: u32 = 2;
+/// Deaths at the same place with nothing beside it, until work is not run again.
+const ALONE_MAX: u32 = 3;
+/// Deaths in a row with nothing beside it, wherever, until it is not run again either: a defect need not strike at one place. Kills from outside do this
+/// only where they come so quickly, one after the other, that nothing could ever be done.
+const ANYWHERE_MAX: u32 = 20;
+
+const RECORD: usize = 64;
+/// Where in a record the place is that its work has come to.
+const PLACE_AT: usize = 56;
+const MAGIC: u32 = 0x3146_5649; // IVF1, as the bytes stand in the file
+const NARRATIVE: u32 = u32::MAX;
+/// More is no file of ours.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// How far a sequence has come, as its slot shows it: whether it writes, and how many tokens of prompt or output are done.
+pub type Place = (u32, u32);
+
+/// What is known of work from processes that died while it ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Past {
+    /// Deaths in a row in which other work ran as well.
+    company: u32,
+    /// Deaths in a row at `place` with nothing beside it.
+    alone: u32,
+    /// Deaths in a row with nothing beside it.
+    anywhere: u32,
+    place: Place,
+}
+
+impl Past {
+    /// Whether it must run with nothing beside it in the whole process.
+    pub fn is_suspect(&self) -> bool {
+        self.company >= COMPANY_MAX || self.anywhere > 0
+    }
+
+    /// Why it is not run again, if it is not.
+    pub fn verdict(&self) -> Option<String> {
+        let deaths = self.anywhere;
+        if self.alone >= ALONE_MAX {
+            return Some(format!(
+                "the process died {} times while only this ran, each time at the same place",
+                self.alone
+            ));
+        }
+        (deaths >= ANYWHERE_MAX).then(|| format!("the process died {deaths} times in a row while only this ran"))
+    }
+
+    /// After one more death, at this place.
+    fn after(self, was_alone: bool, place: Place) -> Self {
+        if !was_alone {
+            return Self {
+                company: self.company.saturating_add(1),
+                ..Self::default()
+            };
+        }
+        let is_same = self.alone > 0 && self.place == place;
+        Self {
+            company: self.company,
+            alone: if is_same { self.alone.saturating_add(1) } else { 1 },
+            anywhere: self.anywhere.saturating_add(1),
+            place,
+        }
+    }
+}
+
+/// Which work: names of interviews stay out of the file, and a store that was begun anew has other numbers or other names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Whose {
+    sequence: u64,
+    generation: u64,
+    name: u64,
+    index: u32,
+}
+
+impl Whose {
+    fn of(life: &Life, task: &Task) -> Self {
+        let mut hasher = DefaultHasher::new();
+        life.interview_id.as_str().hash(&mut hasher);
+        Self {
+            sequence: life.sequence,
+            generation: life.generation,
+            name: hasher.finish(),
+            index: match task {
+                Task::Answer { index } => u32::try_from(*index).unwrap_or(NARRATIVE),
+                Task::Narrative { .. } => NARRATIVE,
+            },
+        }
+    }
+}
+
+/// One record of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Record {
+    whose: Whose,
+    past: Past,
+    /// Whether nothing ran beside it.
+    alone: bool,
+    place: Place,
+}
+
+impl Record {
+    fn encode(&self) -> [u8; RECORD] {
+        let Whose {
+            sequence,
+            generation,
+            name,
+            index,
+        } = self.whose;
+        let Past {
+            company,
+            alone,
+            anywhere,
+            place,
+        } = self.past;
+        let small = [MAGIC, index];
+        let wide = [sequence, generation, name];
+        let rest = [
+            company,
+            alone,
+            anywhere,
+            u32::from(self.alone),
+            place.0,
+            place.1,
+            self.place.0,
+            self.place.1,
+        ];
+        let bytes = small.into_iter().flat_map(u32::to_le_bytes);
+        let bytes = bytes.chain(wide.into_iter().flat_map(u64::to_le_bytes));
+        let mut record = [0; RECORD];
+        let bytes = bytes.chain(rest.into_iter().flat_map(u32::to_le_bytes));
+        record.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        record
+    }
+
+    /// `None`: nothing ran there.
+    fn decode(bytes: &[u8; RECORD]) -> Option<Self> {
+        let (words, _) = bytes.as_chunks::<4>();
+        let small = |word: usize| u32::from_le_bytes(words[word]);
+        let wide = |word: usize| u64::from(small(word)) | u64::from(small(word + 1)) << 32;
+        (small(0) == MAGIC).then(|| Self {
+            whose: Whose {
+                index: small(1),
+                sequence: wide(2),
+                generation: wide(4),
+                name: wide(6),
+            },
+            past: Past {
+                company: small(8),
+                alone: small(9),
+                anywhere: small(10),
+                place: (small(12), small(13)),
+            },
+            alone: small(11) == 1,
+            place: (small(14), small(15)),
+        })
+    }
+}
+
+/// The file, and what the last process left in it.
+#[derive(Default)]
+pub struct InFlight {
+    file: Option<Arc<Records>>,
+    past: HashMap<Whose, Past>,
+}
+
+struct Records {
+    file: File,
+    /// Whether a record is somebody's.
+    taken: Mutex<Vec<bool>>,
+    /// Whether nothing more is written.
+    closed: AtomicBool,
+}
+
+/// A record of work that runs; cleared when dropped.
+pub struct Row {
+    records: Arc<Records>,
+    index: usize,
+}
+
+/// Notes how far work has come that runs alone.
+#[derive(Clone)]
+pub struct Trail(Arc<Records>, usize);
+
+impl InFlight {
+    /// Reads what a process left that did not end by itself, and begins anew.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(path)?;
+        let mut bytes = Vec::new();
+        (&file).take(BYTES_MAX).read_to_end(&mut bytes)?;
+        file.set_len(0)?;
+        let records: Vec<_> = bytes.as_chunks().0.iter().filter_map(Record::decode).collect();
+        let past = |record: &Record| {
+            let was_alone = record.alone && records.len() == 1;
+            (record.whose, record.past.after(was_alone, record.place))
+        };
+        Ok(Self {
+            past: records.iter().map(past).collect(),
+            file: Some(Arc::new(Records {
+                file,
+                taken: Mutex::default(),
+                closed: AtomicBool::new(false),
+            })),
+        })
+    }
+
+    /// What earlier processes tell of work that is to be done.
+    pub fn past(&mut self, life: &Life, task: &Task) -> Past {
+        match self.past.is_empty() {
+            true => Past::default(),
+            false => self.past.remove(&Whose::of(life, task)).unwrap_or_default(),
+        }
+    }
+
+    /// Work begins, `alone` if nothing runs beside it in the whole process.
+    pub fn begin(&self, life: &Life, task: &Task, past: Past, alone: bool) -> Option<Row> {
+        let records = Arc::clone(self.file.as_ref()?);
+        let index = {
+            let mut taken = records.taken();
+            let index = taken.iter().position(|taken| !taken).unwrap_or_else(|| {
+                taken.push(false);
+                taken.len() - 1
+            });
+            taken[index] = true;
+            index
+        };
+        let record = Record {
+            whose: Whose::of(life, task),
+            past,
+            alone,
+            place: Place::default(),
+        };
+        records.write(&record.encode(), index * RECORD);
+        Some(Row { records, index })
+    }
+
+    /// The process is about to end because it was told to: what still runs is not to blame.
+    pub fn close(&self) {
+        if let Some(records) = &self.file {
+            records.closed.store(true, Ordering::Relaxed);
+            let _ = records.file.set_len(0); // at worst what runs now is run alone at the next start
+        }
+    }
+}
+
+impl Records {
+    fn taken(&self) -> MutexGuard<'_, Vec<bool>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, bytes: &[u8], at: usize) {
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = self.file.write_all_at(bytes, at as u64) {
+            self.closed.store(true, Ordering::Relaxed);
+            tracing::warn!(%error, "what engines run cannot be noted any more: work that ends the process would not be found out");
+        }
+    }
+}
+
+impl Row {
+    /// For whoever sees how far the work has come.
+    pub fn trail(&self) -> Trail {
+        Trail(Arc::clone(&self.records), self.index)
+    }
+}
+
+impl Drop for Row {
+    fn drop(&mut self) {
+        self.records.write(&[0; RECORD], self.index * RECORD);
+        if let Some(taken) = self.records.taken().get_mut(self.index) {
+            *taken = false;
+        }
+    }
+}
+
+impl Trail {
+    pub fn mark(&self, (phase, tokens): Place) {
+        let mut bytes = [0; RECORD - PLACE_AT];
+        bytes[..4].copy_from_slice(&phase.to_le_bytes());
+        bytes[4..].copy_from_slice(&tokens.to_le_bytes());
+        self.0.write(&bytes, self.1 * RECORD + PLACE_AT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::domain::ids::InterviewId;
+
+    fn life(number: u64) -> Life {
+        Life {
+            sequence: number,
+            generation: number + 100,
+            interview_id: InterviewId::parse(&format!("iv{number}")).unwrap(),
+        }
+    }
+
+    fn answer(index: usize) -> Task {
+        Task::Answer { index }
+    }
+
+    /// One process after the other.
+    struct World(TempDir);
+
+    impl World {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn start(&self) -> InFlight {
+            InFlight::open(&self.0.path().join("running")).unwrap()
+        }
+
+        /// A process that dies while these answers of `iv1` run; alone, if there is one and it is a suspect, having come to `place`. Gives what
+        /// was known of the first.
+        fn dies_with(&self, answers: &[usize], place: Place) -> Past {
+            let mut in_flight = self.start();
+            let pasts: Vec<_> = answers
+                .iter()
+                .map(|answer_index| in_flight.past(&life(1), &answer(*answer_index)))
+                .collect();
+            let alone = pasts.len() == 1 && pasts[0].is_suspect();
+            for (index, past) in answers.iter().zip(&pasts) {
+                let row = in_flight.begin(&life(1), &answer(*index), *past, alone).unwrap();
+                if alone {
+                    row.trail().mark((0, 1));
+                    row.trail().mark(place);
+                }
+                std::mem::forget(row);
+            }
+            pasts[0]
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let record = Record {
+            whose: Whose::of(&life(7), &answer(3)),
+            past: Past {
+                company: 1,
+                alone: 2,
+                anywhere: 3,
+                place: (1, 44),
+            },
+            alone: true,
+            place: (0, 512),
+        };
+        assert_eq!(Record::decode(&record.encode()), Some(record));
+        assert_eq!(Record::decode(&[0; RECORD]), None);
+        let other = Whose::of(&life(7), &answer(4));
+        assert_ne!(record.whose, other);
+    }
+
+    #[test]
+    fn what_ended_left_no_trace_and_neither_did_a_process_that_was_told_to_end() {
+        let world = World::new();
+        let in_flight = world.start();
+        let row = in_flight.begin(&life(1), &answer(0), Past::default(), false);
+        let second = in_flight.begin(&life(1), &answer(1), Past::default(), false);
+        drop(row);
+        std::mem::forget(second);
+        let mut next = world.start();
+        assert_eq!(next.past(&life(1), &answer(0)), Past::default());
+        assert_eq!(next.past(&life(1), &answer(1)).company, 1);
+        let row = next.begin(&life(1), &answer(1), Past::default(), false);
+        next.close();
+        drop(row);
+        assert_eq!(world.start().past(&life(1), &answer(1)), Past::default());
+    }
+
+    #[test]
+    fn records_are_used_again() {
+        let world = World::new();
+        let in_flight = world.start();
+        for _ in 0..100 {
+            let rows = [0, 1].map(|index| in_flight.begin(&life(1), &answer(index), Past::default(), false));
+            drop(rows);
+        }
+        assert_eq!(std::fs::metadata(world.0.path().join("running")).unwrap().len(), 128);
+    }
+
+    #[test]
+    fn what_runs_in_two_deaths_is_a_suspect_and_three_alone_at_one_place_are_the_end() {
+        let world = World::new();
+        world.dies_with(&[4, 5, 6], (0, 0));
+        let once = world.dies_with(&[4, 6], (0, 0));
+        assert!(once.company == 1 && !once.is_suspect());
+        for deaths in 0..3 {
+            let past = world.dies_with(&[6], (0, 512));
+            assert!(
+                past.is_suspect() && past.alone == deaths && past.verdict().is_none(),
+                "{past:?}"
+            );
+        }
+        let verdict = world.start().past(&life(1), &answer(6)).verdict().unwrap();
+        assert!(
+            verdict.contains("3 times") && verdict.contains("same place"),
+            "{verdict}"
+        );
+    }
+
+    #[test]
+    fn what_was_not_running_is_forgotten() {
+        let world = World::new();
+        for _ in 0..2 {
+            world.dies_with(&[1, 2], (0, 0));
+        }
+        assert!(world.dies_with(&[1], (1, 8)).is_suspect());
+        assert!(!world.start().past(&life(1), &answer(2)).is_suspect());
+        // Nothing ran: that death was not its doing, and its count begins anew.
+        assert_eq!(world.start().past(&life(1), &answer(1)), Past::default());
+    }
+
+    #[test]
+    fn progress_lets_the_count_begin_anew_but_not_for_ever() {
+        let world = World::new();
+        for _ in 0..2 {
+            world.dies_with(&[1], (0, 0));
+        }
+        for tokens in 0..20 {
+            let past = world.dies_with(&[1], (1, tokens));
+            assert!(past.alone <= 1 && past.verdict().is_none(), "{past:?}");
+        }
+        let verdict = world.start().past(&life(1), &answer(1)).verdict().unwrap();
+        assert!(verdict.contains("20 times in a row"), "{verdict}");
+    }
+
+    #[test]
+    fn two_that_ran_alone_each_on_an_engine_of_its_own_were_in_company() {
+        let world = World::new();
+        let in_flight = world.start();
+        for index in [1, 2] {
+            std::mem::forget(in_flight.begin(&life(1), &answer(index), Past::default(), true));
+        }
+        assert_eq!(world.start().past(&life(1), &answer(1)).anywhere, 0);
+    }
+
+    #[test]
+    fn a_file_that_is_none_of_ours_is_nothing() {
+        let world = World::new();
+        std::fs::write(world.0.path().join("running"), [7; 1_000]).unwrap();
+        assert!(world.start().past.is_empty());
+        let mut half = Record {
+            whose: Whose::of(&life(1), &answer(0)),
+            past: Past::default(),
+            alone: false,
+            place: (0, 0),
+        }
+        .encode()
+        .to_vec();
+        half.truncate(40);
+        std::fs::write(world.0.path().join("running"), half).unwrap();
+        assert!(world.start().past.is_empty());
+        assert!(InFlight::open(world.0.path()).is_err(), "a folder");
+    }
+}
