@@ -41,7 +41,7 @@ fn left_by(open_files: u64) -> u64 {
 
 /// The lowest limit that leaves room for so many connections.
 fn needed(connections: u64) -> u64 {
-    (connections + OTHERS_MIN).max((connections * 4).div_ceil(3))
+    (connections + OTHERS_MIN).max(connections.saturating_sub(1) * 4 / 3 + 1)
 }
 
 #[cfg(test)]
