@@ -16,7 +16,6 @@ use common::{Client, Daemon, World, eventually, interview};
 
 /// Of each attack: long enough to fill what it can fill.
 const MOMENT: Duration = Duration::from_millis(500);
-const GROWTH_KIB_MAX: u64 = 64 << 10;
 
 fn until_alone(client: &mut Client) {
     eventually("the attackers are gone", || {
@@ -55,13 +54,14 @@ fn no_attack_makes_the_daemon_grow_or_die_or_deaf_to_those_who_behave() {
         &["저는 백엔드 개발자입니다.", "...", "로그를 먼저 읽습니다."],
     ));
     let before = memory(daemon.pid()).anonymous;
-    let peak = Peak::of(daemon.pid());
     for attack in &ATTACKS {
+        let peak = Peak::of(daemon.pid());
         let answered = attacked(&daemon, &mut client, attack);
         assert!(answered > 0, "{}", attack.name);
         until_alone(&mut client);
-        let grown = peak.anonymous().saturating_sub(before);
-        assert!(grown < GROWTH_KIB_MAX, "after {}: {} MiB", attack.name, grown >> 10);
+        let grown = peak.anonymous().saturating_sub(before) >> 10;
+        println!("{}: {grown} MiB, status was answered {answered} times", attack.name);
+        assert!(grown <= attack.growth_mib_max, "{}: {grown} MiB", attack.name);
     }
     assert_eq!(client.report(interview("after", &["..."]))["status"], "complete");
     let log = world.log();

@@ -26,7 +26,7 @@ pub fn measure() {
     let mut client = daemon.connect();
     client.report(demo_interview(KNOWN));
     println!(
-        "  each for {length:?}, one after the other; status in ms (99 % within 50); MiB of heap and stacks grown since the start (at most 64):"
+        "  each for {length:?}, one after the other; status in ms (99 % within 50); MiB of heap and stacks grown since the start:"
     );
     let before = memory(daemon.pid()).anonymous;
     for attack in ATTACKS.iter().filter(|attack| attack.name.contains(&only)) {
@@ -38,13 +38,14 @@ pub fn measure() {
         let ms = |of_thousand: usize| times[(times.len() - 1) * of_thousand / 1_000].as_secs_f64() * 1e3;
         let grown = |to: u64| mib(to.saturating_sub(before));
         println!(
-            "  {:<24} {:>5} calls: median {:>6.2}, 99 % {:>6.2}, longest {:>6.2}; grown by {:>5.1} at most, {:>5.1} after; {busy:.2} cores",
+            "  {:<24} {:>5} calls: median {:>6.2}, 99 % {:>6.2}, longest {:>6.2}; grown by {:>5.1} (at most {}), {:>5.1} after; {busy:.2} cores",
             attack.name,
             times.len(),
             ms(500),
             ms(990),
             ms(1_000),
             grown(peak.anonymous()),
+            attack.growth_mib_max,
             grown(memory(daemon.pid()).anonymous),
         );
     }
