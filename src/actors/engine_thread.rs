@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::memory::{Allowance, Meter};
 use super::message::Outage;
+use crate::crash_points::CrashPoint;
 use crate::engine::job::{Failure, Job, JobEvent, JobId, Output};
 use crate::engine::model::{Model, ModelError, SlotId};
 use crate::engine::{Engine, Options, SlotView};
@@ -171,6 +172,7 @@ fn step(plan: &Plan, engine: &mut Engine, events: &mut Vec<JobEvent>, tell: &dyn
     }
     let read = report.prompt_tokens + report.reused_tokens;
     plan.counters.tokens(read as u64, report.output_tokens as u64);
+    CrashPoint::EngineStepped.reached();
     for event in events.drain(..) {
         tell(match event {
             JobEvent::Admitted(id) => What::Admitted(id),

@@ -16,4 +16,4 @@ pub mod report;
 pub mod room;
 mod seats;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -21,6 +21,7 @@ use super::message::{
 };
 use super::queue::{Queue, Work};
 use super::seats::{Death, Seats, Step, bank_of};
+use crate::crash_points::CrashPoint;
 use crate::engine::job::{Disposition, JobId};
 use crate::scoring::{NARRATIVE_BANK, SCORING_BANK};
 
@@ -213,6 +214,7 @@ impl GpuPool {
                 alone,
             });
             member.running.insert(job, work);
+            CrashPoint::WorkAssigned.reached();
         }
     }
 
@@ -248,6 +250,7 @@ impl GpuPool {
             // The last attempt is made without company, in case the company was the trouble.
             work.alone |= work.failures + 1 >= self.attempts_max;
             self.queue(bank_of(&work.task)).push(work);
+            CrashPoint::WorkPutBack.reached();
         } else {
             self.outlets.given_up(work, undone.reason, Some(moments));
         }
@@ -300,6 +303,7 @@ impl Handler<Adopt> for GpuPool {
         self.seats.adopt(adopt.actors);
         self.setup = Some(adopt.setup);
         self.attempts_max = adopt.attempts_max;
+        CrashPoint::ModelAdopted.reached();
         self.reconcile(context);
     }
 }
@@ -338,6 +342,7 @@ impl Handler<WriteNarrative> for GpuPool {
         };
         let work = Work::new(asked.case, asked.interview, task, Instant::now(), None);
         self.narratives.push(work);
+        CrashPoint::NarrativeQueued.reached();
         self.dispatch();
     }
 }
@@ -351,6 +356,7 @@ impl Handler<EngineUp> for GpuPool {
         if let (Some(device), Some(held)) = (device, up.held) {
             memory::weigh(&mut self.seats, &self.doors, &device, held);
         }
+        CrashPoint::EngineUp.reached();
         self.reconcile(context);
     }
 }
@@ -425,6 +431,7 @@ impl Handler<Abandon> for GpuPool {
     fn handle(&mut self, Abandon { life }: Abandon, context: &mut Self::Context) {
         self.answers.remove(&life);
         self.narratives.remove(&life);
+        CrashPoint::WorkForgotten.reached();
         for (id, job) in self.seats.forget(&life) {
             if let Some(doors) = self.doors.get(&id) {
                 doors.forget.do_send(Forget(job));

@@ -12,6 +12,7 @@ use super::message::{
     Abandon, AnswerScored, Case, Extend, Life, Making, NarrativeWritten, OpenReport, Provide, ReportReady, Settle,
     WriteNarrative,
 };
+use crate::crash_points::CrashPoint;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::ids::AnswerId;
 use crate::domain::interview::Interview;
@@ -134,6 +135,7 @@ impl ReportActor {
             .any(|outcome| matches!(outcome.verdict, Verdict::Scored { .. }))
         {
             open.phase = Phase::Narrating;
+            CrashPoint::ReportWhole.reached();
             self.narrator.do_send(WriteNarrative {
                 case: Arc::clone(&open.case),
                 interview: Arc::clone(&open.interview),
@@ -177,7 +179,10 @@ impl ReportActor {
             provenance,
             times,
         ) {
-            Ok(report) => self.store_report(life.clone(), report, context),
+            Ok(report) => {
+                CrashPoint::ReportFolded.reached();
+                self.store_report(life.clone(), report, context);
+            }
             Err(error) => {
                 tracing::error!(interview = id, %error, "the report cannot be folded; it is tried again at the next start")
             }
@@ -193,9 +198,11 @@ impl ReportActor {
             let Some(open) = actor.open.remove(&life) else { return };
             match stored {
                 Ok(true) => {
+                    CrashPoint::ReportStored.reached();
                     tracing::info!(interview = life.interview_id.as_str(), "report stored");
                     actor.counters.report();
                     open.tell(&*actor.watchers, EventKind::ReportReady { status, overall });
+                    CrashPoint::ReportTold.reached();
                 }
                 Ok(false) => {} // another life's, or cancelled meanwhile
                 Err(error) => {
@@ -259,7 +266,10 @@ impl ReportActor {
     ) {
         let id = life.interview_id.as_str();
         let outcome = match recorded {
-            Ok(Recorded::Stored) => outcome,
+            Ok(Recorded::Stored) => {
+                CrashPoint::OutcomeRecorded.reached();
+                outcome
+            }
             Ok(Recorded::AlreadyThere) => match self.stored(life, answer_id) {
                 Some(first) => first,
                 None => return, // deleted or retried meanwhile
@@ -297,6 +307,7 @@ impl ReportActor {
         tracing::info!(interview = id, answer = answer_id.as_str(), state = ?outcome.verdict.state(), attempts = outcome.timing.attempts, "answer ended");
         open.outcomes[index] = Some(outcome);
         open.tell(&*self.watchers, kind);
+        CrashPoint::OutcomeTold.reached();
         self.check(life, context);
     }
 }
@@ -376,6 +387,7 @@ impl Handler<AnswerScored> for ReportActor {
     type Result = ();
 
     fn handle(&mut self, scored: AnswerScored, context: &mut Self::Context) {
+        CrashPoint::OutcomeArrived.reached();
         let AnswerScored {
             life,
             answer_id,

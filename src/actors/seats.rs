@@ -1,6 +1,6 @@
 //! The planned engines and what each of them runs: who may have work, who has to go and who may come. Knows no actor.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::engine_thread::{ModelFactory, Planned};
@@ -58,7 +58,8 @@ pub(super) struct Member {
     pub ready: bool,
     /// Scoring slots that it has.
     pub slots: usize,
-    pub running: HashMap<JobId, Work>,
+    /// In the order in which it was given.
+    pub running: BTreeMap<JobId, Work>,
     setup: Arc<Setup>,
     resizing: bool,
     retiring: bool,
@@ -276,7 +277,7 @@ impl Seats {
                 id: self.last_id,
                 ready: false,
                 slots: seat.plan.slots,
-                running: HashMap::new(),
+                running: BTreeMap::new(),
                 setup: Arc::clone(setup),
                 resizing: false,
                 retiring: false,
@@ -460,7 +461,7 @@ impl Seats {
         let mut forgotten = Vec::new();
         for member in self.members_mut() {
             let id = member.id;
-            let mine = member.running.extract_if(|_, work| work.case.life == *life);
+            let mine = member.running.extract_if(.., |_, work| work.case.life == *life);
             forgotten.extend(mine.map(|(job, _)| (id, job)));
         }
         forgotten

@@ -10,6 +10,7 @@ use super::faults::{internal, of_refusal, of_store};
 use super::lives::life_of;
 use crate::actors::pool::{DescribeLife, Standing};
 use crate::actors::room::{Full, Place};
+use crate::crash_points::CrashPoint;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::ids::{AnswerId, InterviewId};
 use crate::domain::interview::{Answer, AnswerDraft, Draft, Interview, Limits, Opening};
@@ -91,6 +92,7 @@ impl Daemon {
             Some(_) => Vec::new(),
             None => self.reserve(interview.answers().len())?,
         };
+        CrashPoint::RoomReserved.reached();
         let accept = Accept {
             interview,
             stays_open: opening == Opening::StaysOpen,
@@ -101,9 +103,12 @@ impl Daemon {
         let accepted = self.store.accept(accept).await.map_err(of_store)?;
         let answers = ids(&accepted.record.interview);
         if accepted.created {
+            CrashPoint::AcceptStored.reached();
             tracing::info!(interview = id.as_str(), answers = answers.len(), "accepted");
             self.tell(&id, EventKind::Accepted, 0, answers.len());
+            CrashPoint::AcceptTold.reached();
             self.engage(accepted.record, places);
+            CrashPoint::AcceptEngaged.reached();
         }
         Ok(Submitted {
             state: self.view(&id)?.state(),
@@ -156,7 +161,9 @@ impl Daemon {
                 Ok(added) => {
                     let reply = answered(&added.record, answer_id, added.created);
                     if added.created {
+                        CrashPoint::AnswerStored.reached();
                         self.engage(added.record, places);
+                        CrashPoint::AnswerEngaged.reached();
                     }
                     return Ok(reply);
                 }
@@ -189,7 +196,9 @@ impl Daemon {
             Ok((record, newly)) => {
                 let answers = ids(&record.interview);
                 if newly {
+                    CrashPoint::FinishStored.reached();
                     self.engage(record, Vec::new());
+                    CrashPoint::FinishEngaged.reached();
                 }
                 self.moved(id, answers)
             }
@@ -217,9 +226,11 @@ impl Daemon {
         let id = interview_id(id)?;
         let _turn = self.turns.of(&id).await;
         let record = self.store.reopen(&id, (self.clock)()).await.map_err(of_store)?;
+        CrashPoint::RetryStored.reached();
         tracing::info!(interview = id.as_str(), "retried");
         let answers = ids(&record.interview);
         self.engage(record, Vec::new());
+        CrashPoint::RetryEngaged.reached();
         self.moved(id, answers)
     }
 
@@ -232,8 +243,10 @@ impl Daemon {
     async fn cancel_in_turn(&self, id: InterviewId) -> Result<Cancelled, Fault> {
         let (record, newly) = self.store.cancel(&id).await.map_err(of_store)?;
         if newly {
+            CrashPoint::CancelStored.reached();
             tracing::info!(interview = id.as_str(), "cancelled");
             self.lives.abandon(&record);
+            CrashPoint::CancelAbandoned.reached();
             let total = record.interview.answers().len();
             self.tell(&id, EventKind::Cancelled, total, total);
         }
@@ -247,8 +260,10 @@ impl Daemon {
         let id = interview_id(id)?;
         let _turn = self.turns.of(&id).await;
         let was = self.store.delete(&id).await.map_err(of_store)?;
+        CrashPoint::DeleteStored.reached();
         tracing::info!(interview = id.as_str(), "deleted");
         self.lives.abandon(&was.record);
+        CrashPoint::DeleteAbandoned.reached();
         self.tell(&id, EventKind::Deleted, was.done(), was.total());
         Ok(Deleted { deleted: true })
     }

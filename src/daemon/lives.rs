@@ -10,6 +10,7 @@ use super::rubrics::{Rubrics, RubricsError};
 use crate::actors::interview::{Doors, InterviewActor};
 use crate::actors::message::{Abandon, AddAnswer, Begin, Case, Finish, Life};
 use crate::actors::room::Place;
+use crate::crash_points::CrashPoint;
 use crate::domain::state::InterviewState;
 use crate::store::{Record, Store, StoreError, View};
 
@@ -93,6 +94,7 @@ impl Lives {
             due_since: view.record.due_since,
             places,
         });
+        CrashPoint::LifeBegun.reached();
         live.retain(|_, going| going.actor.connected());
         live.insert(life, Going { case, actor });
         Ok(())

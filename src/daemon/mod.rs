@@ -13,6 +13,8 @@ mod service;
 mod settings;
 mod status;
 mod turns;
+#[cfg(test)]
+mod world;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;

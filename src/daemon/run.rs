@@ -17,15 +17,16 @@ use super::{Condition, Daemon, Ready, Settings};
 use crate::actors::gpu::start_engine;
 use crate::actors::interview::Doors;
 use crate::actors::message::Settle;
-use crate::actors::pool::{BackOff, Drain, GpuPool, Outlets, Release};
-use crate::actors::report::{ReportActor, Watchers};
+use crate::actors::pool::{BackOff, Drain, GpuPool, Outlets, Release, StartEngine};
+use crate::actors::report::{Clock, ReportActor, Watchers};
 use crate::actors::room::Room;
 use crate::config::{Config, Loaded, Source};
+use crate::crash_points::CrashPoint;
 use crate::domain::event::Event;
 use crate::domain::state::InterviewState;
 use crate::domain::time::Timestamp;
 use crate::socket::hub::Hub;
-use crate::socket::listener::{Bound, SocketError, bind};
+use crate::socket::listener::{Connections, SocketError, bind};
 use crate::socket::options::Options;
 use crate::socket::server;
 use crate::store::{self, Opened, Store, StoreError};
@@ -117,7 +118,12 @@ async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle)
     let bound = sockets.spawn(async move { bind(&socket).await }).await;
     let bound = bound.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
     let (stop, stopping) = watch::channel(None);
-    let daemon = build(settings, source, opened.store, &bound, stop);
+    let surroundings = Surroundings {
+        connections: bound.connections(),
+        clock: now,
+        engines: start_engine,
+    };
+    let daemon = build(settings, source, opened.store, surroundings, stop);
     if !opened.notes.is_empty() {
         daemon.damage.get_or_init(|| opened.notes.join(" "));
     }
@@ -143,6 +149,7 @@ async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle)
     drop(close);
     let _ = tokio::time::timeout(LAST_WRITES, server).await; // clients that do not read are not waited for
     daemon.store.shut_down().await;
+    CrashPoint::StoreClosed.reached();
     tracing::info!("stopped");
     ended
 }
@@ -187,13 +194,29 @@ impl Watchers for ToHub {
     }
 }
 
-fn build(
+/// What a daemon is surrounded by; other things stand there in a simulation.
+pub(super) struct Surroundings<F> {
+    pub connections: Connections,
+    pub clock: Clock,
+    /// Gives what starts engines, which count into the counters; their rates count from the moment.
+    pub engines: F,
+}
+
+pub(super) fn build<F>(
     settings: Settings,
     source: Source,
     store: Store,
-    bound: &Bound,
+    surroundings: Surroundings<F>,
     stop: watch::Sender<Option<Duration>>,
-) -> Arc<Daemon> {
+) -> Arc<Daemon>
+where
+    F: FnOnce(Arc<Counters>, Instant) -> StartEngine,
+{
+    let Surroundings {
+        connections,
+        clock,
+        engines,
+    } = surroundings;
     let started = Instant::now();
     let (hub, counters) = (Arc::new(Hub::default()), Arc::new(Counters::default()));
     let room = Room::new(settings.config.queue.max_queued_answers as usize);
@@ -207,7 +230,7 @@ fn build(
         pool_address.clone().recipient(),
         watchers,
         Arc::clone(&counters),
-        now,
+        clock,
     )
     .start();
     let outlets = Outlets {
@@ -215,7 +238,7 @@ fn build(
         narrative: reports.clone().recipient(),
     };
     let pool = pool_context.run(GpuPool::new(
-        start_engine(Arc::clone(&counters), started),
+        engines(Arc::clone(&counters), started),
         outlets,
         BackOff::default(),
         started,
@@ -239,8 +262,8 @@ fn build(
         rubrics,
         pool,
         reports,
-        connections: bound.connections(),
-        clock: now,
+        connections,
+        clock,
         started,
         source,
         started_with: settings.config.clone(),
@@ -295,13 +318,14 @@ async fn until_stopped(
 
 impl Daemon {
     /// Feeds what is unfinished in the store into the ordinary path.
-    fn recover(&self) {
+    pub(super) fn recover(&self) {
         match self.store.unfinished() {
             Ok(unfinished) => {
                 tracing::info!(interviews = unfinished.len(), "unfinished interviews go on");
                 for record in unfinished {
                     let places = self.room.recover(record.interview.answers().len());
                     self.engage(record, places);
+                    CrashPoint::LifeRecovered.reached();
                 }
             }
             Err(error) => {
@@ -320,7 +344,7 @@ impl Daemon {
     }
 
     /// Looks for open interviews that nobody finishes.
-    async fn look_for_forgotten(&self) {
+    pub(super) async fn look_for_forgotten(&self) {
         loop {
             let ttl = Duration::from_secs(self.settings().config.interview.open_ttl_s);
             tokio::time::sleep((ttl / 4).clamp(Duration::from_millis(100), EXPIRY_INTERVAL_MAX)).await;
@@ -343,14 +367,17 @@ impl Daemon {
     }
 
     /// Gives running answers `drain` to end, and what has ended the time to be stored.
-    async fn wind_down(&self, drain: Duration) {
+    pub(super) async fn wind_down(&self, drain: Duration) {
         self.draining.store(true, Ordering::Relaxed);
         self.stop.send_replace(Some(drain));
         if tokio::time::timeout(drain, self.pool.send(Drain)).await.is_err() {
             tracing::warn!("answers were still running; they are run again at the next start");
         }
+        CrashPoint::Drained.reached();
         // Engines stop before what they run on is taken away from them.
         let _ = tokio::time::timeout(LAST_WRITES, self.pool.send(Release)).await;
+        CrashPoint::EnginesReleased.reached();
         let _ = tokio::time::timeout(LAST_WRITES, self.reports.send(Settle)).await;
+        CrashPoint::ReportsSettled.reached();
     }
 }

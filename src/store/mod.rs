@@ -4,6 +4,8 @@
 //! and one sync ([`disk`]) answers them all. Reads go to sled directly and wait while a round becomes durable, so that nobody sees what a
 //! crash could take back. Whether answers have ended is never stored: it is derived from the outcomes that are there.
 
+#[cfg(test)]
+pub(crate) mod by_hand;
 mod disk;
 mod error;
 mod format;

@@ -11,6 +11,7 @@ use super::disk::{self, Durable};
 use super::error::StoreError;
 use super::shelf::Shelf;
 use super::verbs::{Books, Counts};
+use crate::crash_points::CrashPoint;
 
 /// Verbs that may wait, and the most of them that share one flush.
 pub(super) const WAITING_MAX: usize = 1_024;
@@ -83,26 +84,31 @@ impl Writer {
     /// Runs until it is told to stop or nobody is left who could ask; then lets go of the database, and of `running`.
     pub fn run(mut self, mut inbox: mpsc::Receiver<Message>, running: watch::Sender<()>) {
         while let Some(first) = inbox.blocking_recv() {
-            let mut work = Vec::new();
-            let mut message = Some(first);
-            while let Some(next) = message {
-                match next {
-                    Message::Work(one) => work.push(one),
-                    // What was sent before is still received.
-                    Message::Stop => inbox.close(),
-                }
-                message = if work.len() < WAITING_MAX {
-                    inbox.try_recv().ok()
-                } else {
-                    None
-                };
-            }
-            if !work.is_empty() {
-                self.serve(work);
-            }
+            self.turn(first, &mut inbox);
         }
         self.release();
         drop(running);
+    }
+
+    /// Takes what waits behind a first message, and does it.
+    pub fn turn(&mut self, first: Message, inbox: &mut mpsc::Receiver<Message>) {
+        let mut work = Vec::new();
+        let mut message = Some(first);
+        while let Some(next) = message {
+            match next {
+                Message::Work(one) => work.push(one),
+                // What was sent before is still received.
+                Message::Stop => inbox.close(),
+            }
+            message = if work.len() < WAITING_MAX {
+                inbox.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        if !work.is_empty() {
+            self.serve(work);
+        }
     }
 
     fn serve(&mut self, mut work: Vec<Box<dyn Work>>) {
@@ -115,6 +121,7 @@ impl Writer {
         let durable = self.shared.broken.get().map_or(Ok(()), |reason| Err(reason.as_str()));
         for one in work {
             one.answer(durable);
+            CrashPoint::VerbAnswered.reached();
         }
     }
 
@@ -124,14 +131,19 @@ impl Writer {
         let shelf = guard.as_mut().ok_or("it has been shut down")?;
         let mut books = Books::new(shelf, *lock(&self.shared.counts));
         let disk = &mut self.disk;
+        CrashPoint::RoundBegun.reached();
         let ran = catch_unwind(AssertUnwindSafe(|| {
             for one in work {
                 one.apply(&mut books);
                 books.failure()?;
+                CrashPoint::VerbApplied.reached();
             }
             if books.has_changed() {
+                CrashPoint::RoundApplied.reached();
                 shelf.db.flush().map_err(|error| format!("a flush failed: {error}"))?;
+                CrashPoint::RoundFlushed.reached();
                 disk.sync().map_err(|error| format!("a sync failed: {error}"))?;
+                CrashPoint::RoundSynced.reached();
             }
             Ok(books.counts())
         }));
@@ -141,7 +153,7 @@ impl Writer {
     }
 
     /// Closes the database and returns when its lock is free.
-    fn release(&self) {
+    pub fn release(&self) {
         let shelf = write(&self.shared.shelf).take();
         // sled syncs as it closes and panics if that fails; whatever was acknowledged is on the disk already.
         let closed = catch_unwind(AssertUnwindSafe(|| drop(shelf)));
