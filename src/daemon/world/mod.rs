@@ -37,7 +37,7 @@ const INTERVIEWS: usize = 7;
 const STEPS: usize = 500;
 /// Steps after which a world in which nothing goes wrong any more must have come to its end.
 const LAST_STEPS_MAX: usize = 30_000;
-/// What is remembered of a history, for people.
+/// What is remembered of a history, for people; all of it if it is repeated.
 const LINES_MAX: usize = 120;
 
 /// How a life of the process ends.
@@ -74,7 +74,7 @@ struct History {
 impl History {
     fn add(&mut self, line: String) {
         line.hash(&mut self.hasher);
-        if self.lines.len() == LINES_MAX {
+        if self.lines.len() >= LINES_MAX && number("INTERVIEWD_WORLD_SEED").is_none() {
             self.lines.pop_front();
         }
         self.lines.push_back(line);
@@ -401,7 +401,8 @@ impl World {
             .views()
             .map(|view| (&view.record.interview.id, view.state()))
             .collect();
-        panic!("it does not come to its end: {states:?}, {:?}", self.asked);
+        let pool = process.daemon.pool.send(Describe).await;
+        panic!("it does not come to its end: {states:?}, {:?}; {pool:?}", self.asked);
     }
 
     fn has_settled(&self) -> bool {
