@@ -81,6 +81,10 @@ impl Hand {
         self.fails.store(true, Ordering::Relaxed);
     }
 
+    pub(crate) fn fails(&self) -> bool {
+        self.fails.load(Ordering::Relaxed)
+    }
+
     /// As the end of the process: what waits is not done, and the database is closed.
     pub(crate) fn die(self) {
         self.writer.release();

@@ -362,8 +362,8 @@ impl World {
 
     /// Nothing bad happens any more: everything comes to its end.
     async fn settle(&mut self, process: &mut Process) -> End {
-        if process.is_broken() {
-            return self.kill("killed, as the disk has failed");
+        if process.hand.fails() {
+            return self.kill("killed, as the disk fails");
         }
         process.rig.is_calm.set(true);
         let _ = process.daemon.set_draining(false).await;
