@@ -57,20 +57,20 @@ impl InterviewActor {
             due_since,
         });
         CrashPoint::ReportExtended.reached();
-        self.send(&interview, &[]);
+        self.send(&interview, &[], Instant::now());
     }
 
-    fn send(&mut self, interview: &Arc<Interview>, outcomes: &[Option<Outcome>]) {
+    fn send(&mut self, interview: &Arc<Interview>, outcomes: &[Option<Outcome>], queued_at: Instant) {
         for index in self.sent..interview.answers().len() {
             if outcomes.get(index).is_none_or(Option::is_none) {
-                self.send_one(interview, index);
+                self.send_one(interview, index, queued_at);
             }
         }
         self.sent = self.sent.max(interview.answers().len());
         self.places.clear();
     }
 
-    fn send_one(&mut self, interview: &Arc<Interview>, index: usize) {
+    fn send_one(&mut self, interview: &Arc<Interview>, index: usize, queued_at: Instant) {
         let answer = &interview.answers()[index];
         let place = self.places.pop_front();
         let gate = gate::gate(&answer.text)
@@ -95,7 +95,7 @@ impl InterviewActor {
             case: Arc::clone(&self.case),
             interview: Arc::clone(interview),
             index,
-            queued_at: Instant::now(),
+            queued_at,
             place,
         });
         CrashPoint::AnswerSent.reached();
@@ -121,7 +121,7 @@ impl Handler<Begin> for InterviewActor {
         context.wait(opened.into_actor(self).map(move |opened, actor, context| match opened {
             Ok(()) => {
                 CrashPoint::ReportOpened.reached();
-                actor.send(&begin.interview, &begin.outcomes);
+                actor.send(&begin.interview, &begin.outcomes, begin.queued_at);
             }
             Err(_) => context.stop(), // the reports are shut down: this goes on at the next start
         }));

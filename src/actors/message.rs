@@ -55,6 +55,8 @@ pub struct Begin {
     /// When the last answer was there; `None` while more may come.
     pub due_since: Option<Timestamp>,
     pub places: Vec<Place>,
+    /// From when on its answers have waited.
+    pub queued_at: Instant,
 }
 
 /// daemon → InterviewActor: the interview has more answers than before.

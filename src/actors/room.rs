@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::Notify;
+
 /// How many answers may wait for a slot.
 #[derive(Debug)]
 pub struct Room {
     max: AtomicUsize,
     taken: AtomicUsize,
+    freed: Notify,
 }
 
 /// One answer's place in the queue; free again when dropped, which is when the answer gets a slot or needs none any more.
@@ -26,6 +29,7 @@ impl Room {
         Arc::new(Self {
             max: max.into(),
             taken: 0.into(),
+            freed: Notify::new(),
         })
     }
 
@@ -35,6 +39,11 @@ impl Room {
 
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Until a place is given back, or at once if one was since this last returned. For one who waits.
+    pub async fn freed(&self) {
+        self.freed.notified().await;
     }
 
     /// Places that are taken stay taken, even if they are too many now.
@@ -62,6 +71,7 @@ impl Room {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::Relaxed);
+        self.0.freed.notify_one();
     }
 }
 
@@ -89,5 +99,15 @@ mod tests {
         assert!(room.reserve(1).is_err());
         drop(recovered);
         assert!(room.reserve(1).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_place_that_was_given_back_before_anybody_waited_is_not_missed() {
+        let room = Room::new(2);
+        let places = room.reserve(2).unwrap();
+        let soon = std::time::Duration::from_millis(10);
+        assert!(tokio::time::timeout(soon, room.freed()).await.is_err());
+        drop(places);
+        room.freed().await;
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Daemon;
 use super::faults::{internal, of_refusal, of_store};
-use super::lives::life_of;
+use super::lives::{life_of, log_unbegun};
 use crate::actors::pool::{DescribeLife, Standing};
 use crate::actors::room::{Full, Place};
 use crate::crash_points::CrashPoint;
@@ -122,7 +122,7 @@ impl Daemon {
     pub(super) fn engage(&self, record: Record, places: Vec<Place>) {
         let id = record.interview.id.clone();
         if let Err(error) = self.lives.engage(record, places) {
-            tracing::error!(interview = id.as_str(), %error, "the interview is stored, but its work cannot begin");
+            log_unbegun(id.as_str(), &error);
         }
     }
 

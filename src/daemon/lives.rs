@@ -1,28 +1,43 @@
-//! The lives that are going on: starts an InterviewActor for each, and finds it again.
+//! The lives that are going on: starts an InterviewActor for each when its turn comes, and finds it again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use actix::{Actor, Addr, ArbiterHandle};
 
+use super::line::{Length, Line, Waiting};
 use super::rubrics::{Rubrics, RubricsError};
 use crate::actors::interview::{Doors, InterviewActor};
 use crate::actors::message::{Abandon, AddAnswer, Begin, Case, Finish, Life};
-use crate::actors::room::Place;
+use crate::actors::room::{Place, Room};
 use crate::crash_points::CrashPoint;
 use crate::domain::state::InterviewState;
 use crate::store::{Record, Store, StoreError, View};
+
+/// While so many answers wait for slots, finished interviews that come later wait in the store: a rush costs memory for their ids and not for their
+/// texts. Far more than slots become free at a time, so that no engine ever waits for the store.
+pub const ANSWERS_AHEAD: usize = 512;
 
 pub struct Lives {
     arbiter: ArbiterHandle,
     doors: Doors,
     store: Store,
     rubrics: Arc<Rubrics>,
-    live: Mutex<HashMap<Life, Going>>,
+    room: Arc<Room>,
+    answers_ahead: usize,
+    going: Mutex<Going>,
 }
 
+#[derive(Default)]
 struct Going {
+    /// Those that have begun.
+    live: BTreeMap<Life, Begun>,
+    line: Line,
+}
+
+struct Begun {
     case: Arc<Case>,
     actor: Addr<InterviewActor>,
 }
@@ -46,22 +61,33 @@ pub fn life_of(record: &Record) -> Life {
 }
 
 impl Lives {
-    pub fn new(arbiter: ArbiterHandle, doors: Doors, store: Store, rubrics: Arc<Rubrics>) -> Self {
+    /// `answers_ahead`: how many answers wait in the pool before others wait in the store, usually [`ANSWERS_AHEAD`].
+    pub fn new(
+        arbiter: ArbiterHandle,
+        doors: Doors,
+        store: Store,
+        rubrics: Arc<Rubrics>,
+        room: Arc<Room>,
+        answers_ahead: usize,
+    ) -> Self {
         Self {
             arbiter,
             doors,
             store,
             rubrics,
-            live: Mutex::default(),
+            room,
+            answers_ahead,
+            going: Mutex::default(),
         }
     }
 
-    /// Sees to it that everything that `record` asks for is under way. May be repeated, and in any order: an older record changes nothing.
+    /// Sees to it that everything that `record` asks for is under way, or in line. May be repeated, and in any order: an older record changes
+    /// nothing.
     pub fn engage(&self, record: Record, places: Vec<Place>) -> Result<(), EngageError> {
         let life = life_of(&record);
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        let going = live.get(&life).map(|going| &going.actor);
-        if let Some(actor) = going.filter(|actor| actor.connected()) {
+        let mut going = self.going();
+        let actor = going.live.get(&life).map(|begun| &begun.actor);
+        if let Some(actor) = actor.filter(|actor| actor.connected()) {
             let interview = Arc::new(record.interview);
             match record.due_since {
                 Some(due_since) => actor.do_send(Finish { interview, due_since }),
@@ -69,7 +95,56 @@ impl Lives {
             }
             return Ok(());
         }
-        // The record may be overtaken by now: by another answer, by a cancellation, or by its own report.
+        if going.line.holds(&life) {
+            return Ok(()); // what is stored by then is what begins
+        }
+        going.live.retain(|_, begun| begun.actor.connected());
+        let waiting = Waiting {
+            places,
+            answers: record.interview.answers().len(),
+            since: Instant::now(),
+        };
+        // What comes before others that have begun does not wait behind them; nor does an open interview, whose answers come one by one.
+        let is_last = going.live.last_key_value().is_none_or(|(last, _)| *last < life);
+        let in_line = waiting.places.len() + going.line.places();
+        if record.due_since.is_some() && is_last && (!going.line.is_empty() || self.has_enough(in_line)) {
+            going.line.push(life, waiting);
+            return Ok(());
+        }
+        self.begin(&mut going, life, waiting)
+    }
+
+    /// Whether enough answers wait in the pool, of `in_line` places that are not in it.
+    fn has_enough(&self, in_line: usize) -> bool {
+        self.room.taken().saturating_sub(in_line) >= self.answers_ahead
+    }
+
+    /// Begins what stands in line, as answers get slots. For as long as the daemon lives.
+    pub async fn keep_beginning(&self) {
+        loop {
+            self.room.freed().await;
+            while self.begin_first() {}
+        }
+    }
+
+    /// Whether there was a turn for one.
+    fn begin_first(&self) -> bool {
+        let mut going = self.going();
+        if self.has_enough(going.line.places()) {
+            return false;
+        }
+        let Some((life, waiting)) = going.line.pop() else {
+            return false;
+        };
+        let id = life.interview_id.clone();
+        if let Err(error) = self.begin(&mut going, life, waiting) {
+            log_unbegun(id.as_str(), &error);
+        }
+        true
+    }
+
+    fn begin(&self, going: &mut Going, life: Life, waiting: Waiting) -> Result<(), EngageError> {
+        // What was known of it may be overtaken by now: by another answer, by a cancellation, or by its own report.
         let view = self.store.view(&life.interview_id)?;
         let goes_on = |view: &View| {
             use InterviewState::{Open, Reporting, Scoring};
@@ -92,23 +167,38 @@ impl Lives {
             interview: Arc::new(view.record.interview),
             outcomes: view.outcomes,
             due_since: view.record.due_since,
-            places,
+            places: waiting.places,
+            queued_at: waiting.since,
         });
         CrashPoint::LifeBegun.reached();
-        live.retain(|_, going| going.actor.connected());
-        live.insert(life, Going { case, actor });
+        going.live.insert(life, Begun { case, actor });
         Ok(())
     }
 
     /// Stops the work of a life, and from now on nobody is told of it.
     pub fn abandon(&self, record: &Record) {
         let life = life_of(record);
-        let going = self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&life);
-        if let Some(going) = going {
-            going.case.over.store(true, Ordering::Relaxed);
-            going.actor.do_send(Abandon { life });
+        let mut going = self.going();
+        going.line.remove(&life);
+        if let Some(begun) = going.live.remove(&life) {
+            begun.case.over.store(true, Ordering::Relaxed);
+            begun.actor.do_send(Abandon { life });
         }
     }
+
+    /// What has not begun.
+    pub fn line(&self) -> Length {
+        self.going().line.length()
+    }
+
+    fn going(&self) -> MutexGuard<'_, Going> {
+        self.going.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For those who look after the daemon.
+pub fn log_unbegun(interview: &str, error: &EngageError) {
+    tracing::error!(interview, %error, "the interview is stored, but its work cannot begin");
 }
 
 #[cfg(test)]
@@ -161,6 +251,7 @@ mod tests {
 
     struct World {
         lives: Lives,
+        room: Arc<Room>,
         store: Store,
         log: Log,
         _folder: TempDir,
@@ -192,8 +283,10 @@ mod tests {
             };
             let rubrics = Arc::new(Rubrics::new(store.clone()));
             let arbiter = System::current().arbiter().clone();
+            let room = Room::new(ANSWERS_AHEAD + 10);
             Self {
-                lives: Lives::new(arbiter, doors, store.clone(), rubrics),
+                lives: Lives::new(arbiter, doors, store.clone(), rubrics, Arc::clone(&room), ANSWERS_AHEAD),
+                room,
                 store,
                 log,
                 _folder: folder,
@@ -201,9 +294,13 @@ mod tests {
         }
 
         async fn open(&self) -> Record {
+            self.accept("iv", true).await
+        }
+
+        async fn accept(&self, id: &str, stays_open: bool) -> Record {
             let accept = Accept {
-                interview: interview(1),
-                stays_open: true,
+                interview: interview(id, 1),
+                stays_open,
                 at: Timestamp::from_millis(0),
                 rubric_hash: "cafe".into(),
                 rubric_text: DEFAULT.into(),
@@ -216,6 +313,12 @@ mod tests {
             self.log().await
         }
 
+        /// Begins what may; what it has begun.
+        async fn turn(&self) -> Vec<String> {
+            while self.lives.begin_first() {}
+            self.log().await
+        }
+
         async fn log(&self) -> Vec<String> {
             for _ in 0..50 {
                 tokio::task::yield_now().await;
@@ -224,7 +327,7 @@ mod tests {
         }
     }
 
-    fn interview(answers: usize) -> Interview {
+    fn interview(id: &str, answers: usize) -> Interview {
         let answer = AnswerDraft {
             stage: "intro".into(),
             question: "자기소개를 해 주세요.".into(),
@@ -235,7 +338,7 @@ mod tests {
             answers: vec![answer; answers],
             ..Draft::default()
         };
-        let (id, rubric) = (InterviewId::parse("iv").unwrap(), Rubric::parse(DEFAULT).unwrap());
+        let (id, rubric) = (InterviewId::parse(id).unwrap(), Rubric::parse(DEFAULT).unwrap());
         Interview::new(draft, id, Opening::StaysOpen, &rubric, &Limits::default()).unwrap()
     }
 
@@ -243,7 +346,7 @@ mod tests {
     async fn a_record_that_was_overtaken_begins_with_what_is_stored_and_adds_nothing_later() {
         let world = World::new();
         let opened = world.open().await;
-        let two = interview(2);
+        let two = interview("iv", 2);
         let answer = two.answers()[1].clone();
         let added = world.store.add_answer(&two.id, answer, 1).await.unwrap().record;
         assert_eq!(world.engage(&opened).await, ["open 2", "score 0", "score 1"]);
@@ -275,6 +378,54 @@ mod tests {
         assert_eq!(world.log().await, ["abandon", "abandon"]);
         let again = world.open().await;
         assert_eq!(world.engage(&again).await, ["open 1", "score 0"]);
-        assert_eq!(world.lives.live.lock().unwrap().len(), 1);
+        assert_eq!(world.lives.going().live.len(), 1);
+    }
+
+    #[actix::test]
+    async fn while_the_pool_has_enough_to_do_finished_interviews_wait_in_the_store_in_their_order() {
+        let world = World::new();
+        let ahead = world.room.reserve(ANSWERS_AHEAD).unwrap();
+        let (first, second) = (world.accept("first", false).await, world.accept("second", false).await);
+        for record in [&second, &first] {
+            let places = world.room.reserve(1).unwrap();
+            world.lives.engage(record.clone(), places).unwrap();
+        }
+        assert!(world.turn().await.is_empty());
+        assert!(world.engage(&first).await.is_empty(), "it stands in line once");
+        assert_eq!((world.lives.line().interviews, world.lives.line().answers), (2, 2));
+        drop(ahead);
+        assert!(world.lives.begin_first());
+        assert_eq!(world.log().await, ["open 1", "score 0"]);
+        let begun: Vec<_> = world.lives.going().live.keys().cloned().collect();
+        assert_eq!(begun, [life_of(&first)]);
+        assert_eq!(world.turn().await, ["open 1", "score 0"]);
+        assert_eq!(world.lives.line(), Length::default());
+        assert_eq!(world.room.taken(), 0, "what has begun was given its places");
+    }
+
+    #[actix::test]
+    async fn an_open_interview_and_one_from_before_do_not_stand_in_line() {
+        let world = World::new();
+        let _ahead = world.room.reserve(ANSWERS_AHEAD).unwrap();
+        let before = world.accept("before", false).await;
+        let open = world.open().await;
+        let after = world.accept("after", false).await;
+        assert!(world.engage(&after).await.is_empty());
+        assert_eq!(world.engage(&open).await, ["open 1", "score 0"]);
+        assert_eq!(world.engage(&before).await, ["open 1", "score 0"]);
+        assert_eq!(world.lives.line().interviews, 1);
+    }
+
+    #[actix::test]
+    async fn what_is_cancelled_in_line_leaves_it() {
+        let world = World::new();
+        let ahead = world.room.reserve(ANSWERS_AHEAD).unwrap();
+        let record = world.accept("iv", false).await;
+        assert!(world.engage(&record).await.is_empty());
+        world.store.cancel(&record.interview.id).await.unwrap();
+        world.lives.abandon(&record);
+        assert_eq!(world.lives.line(), Length::default());
+        drop(ahead);
+        assert!(world.turn().await.is_empty());
     }
 }

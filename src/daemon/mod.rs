@@ -4,6 +4,7 @@ mod admin;
 mod bring_up;
 mod faults;
 mod interviews;
+mod line;
 mod lives;
 pub mod planning;
 mod reports;

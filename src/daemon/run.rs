@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use super::faults::with_causes;
-use super::lives::Lives;
+use super::lives::{ANSWERS_AHEAD, Lives};
 use super::rubrics::{Rubrics, RubricsError};
 use super::turns::Turns;
 use super::{Condition, Daemon, Ready, Settings};
@@ -121,6 +121,7 @@ async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle)
     let surroundings = Surroundings {
         connections: bound.connections(),
         clock: now,
+        answers_ahead: ANSWERS_AHEAD,
         engines: start_engine,
     };
     let daemon = build(settings, source, opened.store, surroundings, stop);
@@ -128,6 +129,8 @@ async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle)
         daemon.damage.get_or_init(|| opened.notes.join(" "));
     }
     daemon.recover();
+    let beginner = Arc::clone(&daemon);
+    sockets.spawn(async move { beginner.lives.keep_beginning().await }); // it looks into the store, as requests do
     let (close, closed) = oneshot::channel::<()>();
     let path = bound.path().to_owned();
     let service = Arc::new(Arc::clone(&daemon));
@@ -198,6 +201,7 @@ impl Watchers for ToHub {
 pub(super) struct Surroundings<F> {
     pub connections: Connections,
     pub clock: Clock,
+    pub answers_ahead: usize,
     /// Gives what starts engines, which count into the counters; their rates count from the moment.
     pub engines: F,
 }
@@ -215,6 +219,7 @@ where
     let Surroundings {
         connections,
         clock,
+        answers_ahead,
         engines,
     } = surroundings;
     let started = Instant::now();
@@ -253,7 +258,14 @@ where
     };
     let arbiter = System::current().arbiter().clone();
     Arc::new(Daemon {
-        lives: Lives::new(arbiter, doors, store.clone(), Arc::clone(&rubrics)),
+        lives: Lives::new(
+            arbiter,
+            doors,
+            store.clone(),
+            Arc::clone(&rubrics),
+            Arc::clone(&room),
+            answers_ahead,
+        ),
         turns: Turns::new(),
         store,
         hub,

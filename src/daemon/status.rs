@@ -18,6 +18,8 @@ impl Daemon {
         let pool = self.describe_pool().await;
         let (state, reason) = self.state_of(&pool);
         let condition = self.condition();
+        let line = self.lives.line();
+        let line_wait = line.oldest.map(|oldest| oldest.elapsed()).unwrap_or_default();
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
@@ -30,10 +32,10 @@ impl Daemon {
                 .map(|loaded| loaded.model.clone()),
             devices: self.devices(),
             queue: QueueView {
-                interviews: pool.queued_interviews,
-                answers: pool.queued_answers,
+                interviews: pool.queued_interviews + line.interviews,
+                answers: pool.queued_answers + line.answers,
                 max: self.room.max(),
-                oldest_wait_s: pool.oldest_wait.as_secs(),
+                oldest_wait_s: pool.oldest_wait.max(line_wait).as_secs(),
             },
             pool: PoolView {
                 planned_actors: condition.loaded.as_ref().map_or(0, |loaded| loaded.plan.actors.len()),

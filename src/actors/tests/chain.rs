@@ -97,6 +97,7 @@ impl House {
             outcomes: vec![None; texts.len()],
             due_since: record.due_since,
             places: self.room.reserve(texts.len()).unwrap(),
+            queued_at: Instant::now(),
         });
         self.actors.lock().unwrap().push((life, actor));
     }

@@ -138,6 +138,7 @@ impl World {
             outcomes,
             due_since: due.then(|| at(20)),
             places: self.room.reserve(texts.len()).unwrap(),
+            queued_at: Instant::now(),
         });
         settle().await;
     }

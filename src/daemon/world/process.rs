@@ -31,6 +31,8 @@ thread_local! {
 
 /// Answers that may wait; few enough to be reached.
 const QUEUED_MAX: u32 = 24;
+/// Answers that wait in the pool before interviews wait in the store.
+const ANSWERS_AHEAD: usize = 5;
 pub const OPEN_TTL_S: u64 = 600;
 
 pub fn now() -> i64 {
@@ -74,12 +76,15 @@ impl Process {
         let surroundings = Surroundings {
             connections: Connections::default(),
             clock,
+            answers_ahead: ANSWERS_AHEAD,
             engines: move |_, _| starting.start(),
         };
         let settings = Settings::new(config).unwrap();
         let daemon = build(settings, source, store, surroundings, watch::channel(None).0);
         let events = daemon.hub.subscribe(None, 1 << 20);
         daemon.recover();
+        let beginner = Arc::clone(&daemon);
+        actix::spawn(async move { beginner.lives.keep_beginning().await });
         let keeper = Arc::clone(&daemon);
         actix::spawn(async move { keeper.look_for_forgotten().await });
         Self {
