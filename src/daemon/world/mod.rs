@@ -36,7 +36,7 @@ use crate::store::Phase;
 const INTERVIEWS: usize = 7;
 const STEPS: usize = 500;
 /// Steps after which a world in which nothing goes wrong any more must have come to its end.
-const LAST_STEPS_MAX: usize = 30_000;
+const LAST_STEPS_MAX: usize = 8_000;
 /// What is remembered of a history, for people; all of it if it is repeated.
 const LINES_MAX: usize = 120;
 

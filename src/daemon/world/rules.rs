@@ -136,6 +136,7 @@ impl Truth {
             }
             (Some(_), None) => assert!(asked(&|op| matches!(op, Op::Delete)), "{}", tell()),
             (Some(old), Some(new)) if old.record.generation == new.record.generation => {
+                assert!(old.record.phase != Phase::Cancelled, "after its end: {}", tell());
                 check_words(old, new, ops, &tell);
                 self.check_outcomes(id, old, new, process);
                 if old.report != new.report && new.record.phase != Phase::Cancelled {
