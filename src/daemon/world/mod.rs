@@ -12,7 +12,7 @@ mod rig;
 mod rules;
 mod story;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
@@ -24,7 +24,7 @@ use tempfile::TempDir;
 
 use self::clients::{Asked, Op};
 use self::process::{Process, now, set_clock};
-use self::rig::Rig;
+use self::rig::{Rig, WorkId};
 use self::rules::Truth;
 use self::story::Story;
 use crate::actors::pool::Describe;
@@ -37,6 +37,8 @@ const INTERVIEWS: usize = 7;
 const STEPS: usize = 500;
 /// Steps after which a world in which nothing goes wrong any more must have come to its end.
 const LAST_STEPS_MAX: usize = 8_000;
+/// Looks at an engine within which it forgets what was cancelled or deleted.
+const IN_VAIN_MAX: usize = 80;
 /// What is remembered of a history, for people; all of it if it is repeated.
 const LINES_MAX: usize = 120;
 
@@ -57,6 +59,8 @@ struct World {
     truth: Truth,
     story: Story,
     asked: Vec<Asked>,
+    /// Work that engines have though its interview was cancelled or deleted, and for how many looks.
+    vain: BTreeMap<WorkId, usize>,
     last_ticket: u64,
     attempts_max: u32,
     steps: usize,
@@ -102,6 +106,7 @@ impl World {
             truth: Truth::default(),
             story: Story::default(),
             asked: Vec::new(),
+            vain: BTreeMap::new(),
             last_ticket: 0,
             attempts_max: 3,
             steps: 0,
@@ -136,6 +141,7 @@ impl World {
         self.truth.after_restart(&self.ids, &process);
         self.story.after_restart(&self.truth);
         self.asked.clear();
+        self.vain.clear();
         self.adopt(&mut process);
         // Every actor begins, or it would begin as it is dropped.
         for _ in 0..5 {
@@ -315,6 +321,13 @@ impl World {
         }
         for work in process.rig.given() {
             self.truth.check_given(&work);
+        }
+        let running = process.rig.running();
+        self.vain.retain(|work, _| running.contains(work));
+        for work in running.into_iter().filter(|work| !self.truth.is_live(work)) {
+            let looks = self.vain.entry(work.clone()).or_default();
+            *looks += 1;
+            assert!(*looks < IN_VAIN_MAX, "an engine still runs {work:?}, for nobody");
         }
         self.story.observe(&self.truth);
         while let Some(notification) = process.events.try_next() {

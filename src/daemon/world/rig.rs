@@ -1,7 +1,7 @@
 //! Engines without threads: real ones on a simulated model, each of which takes a turn when the world says so.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -121,6 +121,17 @@ impl Rig {
     /// Work that engines were given since this was asked before.
     pub fn given(&self) -> Vec<WorkId> {
         self.given.take()
+    }
+
+    /// What engines have.
+    pub fn running(&self) -> BTreeSet<WorkId> {
+        let members = self.members.borrow();
+        let jobs = |member: &Rc<RefCell<Member>>| {
+            let member = member.borrow();
+            let works: Vec<_> = member.jobs.values().map(|held| work_of(&held.assign)).collect();
+            works
+        };
+        members.iter().flat_map(jobs).collect()
     }
 
     /// Takes note of work that an engine is given; no two may have it.

@@ -85,6 +85,12 @@ impl Truth {
         changes
     }
 
+    /// Whether a result of this work still means something.
+    pub fn is_live(&self, (id, generation, _): &WorkId) -> bool {
+        let view = self.seen.get(id);
+        view.is_some_and(|view| view.record.generation == *generation && view.record.phase != Phase::Cancelled)
+    }
+
     /// What has ended is not begun again.
     pub fn check_given(&self, (id, generation, index): &WorkId) {
         let view = self.seen.get(id);
