@@ -12,7 +12,7 @@ mod rig;
 mod rules;
 mod story;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
@@ -322,7 +322,11 @@ impl World {
         for work in process.rig.given() {
             self.truth.check_given(&work);
         }
-        let running = process.rig.running();
+        // Of what was not acknowledged, nobody was told to forget.
+        let running = match process.is_broken() {
+            true => BTreeSet::new(),
+            false => process.rig.running(),
+        };
         self.vain.retain(|work, _| running.contains(work));
         for work in running.into_iter().filter(|work| !self.truth.is_live(work)) {
             let looks = self.vain.entry(work.clone()).or_default();
