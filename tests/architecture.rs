@@ -94,6 +94,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("actix", &["actors", "daemon"]),
     ("clap", &["cli", "main"]),
+    ("crc32fast", &["store"]),
     ("indicatif", &["cli", "main"]),
     ("libloading", &["engine/onnx"]),
     ("llguidance", &["scoring"]),

@@ -7,19 +7,19 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 mod idle;
+mod opening;
 mod process;
 mod queue;
 mod soak;
 mod start;
 mod status;
-mod stored;
 #[path = "../support/mod.rs"]
 mod support;
 
 /// What can be measured, by the name that selects it.
 const PARTS: [(&str, fn()); 6] = [
     ("start", start::measure),
-    ("stored", stored::measure),
+    ("opening", opening::measure),
     ("idle", idle::measure),
     ("status", status::measure),
     ("queue", queue::measure),

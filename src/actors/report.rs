@@ -196,7 +196,7 @@ impl ReportActor {
         let stored = async move { store.finish(&key.interview_id, key.generation, report).await };
         self.write(context, stored, move |actor, stored, _| {
             let Some(open) = actor.open.remove(&life) else { return };
-            match stored {
+            match stored.map(|stored| stored || actor.is_reported(&life)) {
                 Ok(true) => {
                     CrashPoint::ReportStored.reached();
                     tracing::info!(interview = life.interview_id.as_str(), "report stored");
@@ -241,6 +241,13 @@ impl ReportActor {
                 }
             }
         }));
+    }
+
+    /// Whether the store has the report of this life: a disk that was full in between may have kept it without the store knowing.
+    fn is_reported(&self, life: &Life) -> bool {
+        let view = self.store.view(&life.interview_id).ok().flatten();
+        let report = view.and_then(|view| view.report);
+        report.is_some_and(|report| report.generation == life.generation)
     }
 
     /// The outcome that an answer has in the store.

@@ -27,6 +27,8 @@ const GIB: u64 = 1 << 30;
 const DAY_S: u64 = 24 * 3_600;
 /// 16 TiB, more than any device has.
 const MEMORY_MIB_MAX: u64 = 16 * MIB;
+/// 1 TiB: more than anybody wants to keep free.
+const DISK_MIB_MAX: u64 = MIB;
 /// A socket's address has 108 bytes, and one ends the path.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -35,6 +37,8 @@ pub(super) fn check(config: &Config) -> Checked {
     within("daemon.drain_s", config.daemon.drain_s, 0..=DAY_S)?;
     check_socket(&config.socket)?;
     path("store.path", &config.store.path)?;
+    within("store.ballast_mib", config.store.ballast_mib, 0..=DISK_MIB_MAX)?;
+    within("store.free_floor_mib", config.store.free_floor_mib, 0..=DISK_MIB_MAX)?;
     path("model.path", &config.model.path)?;
     if let Some(library) = &config.runtime.library {
         path("runtime.library", library)?;

@@ -55,6 +55,10 @@ pub struct SocketSection {
 pub struct StoreSection {
     /// A folder, made if there is none.
     pub path: PathBuf,
+    /// MiB of a file that is given up when the disk is full.
+    pub ballast_mib: u64,
+    /// MiB that new interviews must leave free on the disk.
+    pub free_floor_mib: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +157,8 @@ impl Default for StoreSection {
     fn default() -> Self {
         Self {
             path: "run/store".into(),
+            ballast_mib: 16,
+            free_floor_mib: 64,
         }
     }
 }

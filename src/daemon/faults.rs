@@ -20,12 +20,14 @@ pub fn of_store(error: StoreError) -> Fault {
         StoreError::NotFound(_) => Kind::NotFound,
         StoreError::Conflict(_) | StoreError::Changed { .. } => Kind::Conflict,
         StoreError::Empty(_) | StoreError::BadCursor(_) => Kind::InvalidParams,
-        StoreError::Broken(_)
+        StoreError::Full(_)
+        | StoreError::Broken(_)
         | StoreError::ShutDown
         | StoreError::Locked { .. }
         | StoreError::NewerVersion { .. }
         | StoreError::Unreadable { .. }
         | StoreError::Missing { .. }
+        | StoreError::Damaged { .. }
         | StoreError::Io { .. }
         | StoreError::Sled { .. } => Kind::Storage,
     };

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Daemon;
 use super::faults::{internal, of_refusal, of_store};
-use super::lives::{life_of, log_unbegun};
+use super::lives::life_of;
 use crate::actors::pool::{DescribeLife, Standing};
 use crate::actors::room::{Full, Place};
 use crate::crash_points::CrashPoint;
@@ -122,7 +122,7 @@ impl Daemon {
     pub(super) fn engage(&self, record: Record, places: Vec<Place>) {
         let id = record.interview.id.clone();
         if let Err(error) = self.lives.engage(record, places) {
-            log_unbegun(id.as_str(), &error);
+            self.does_not_begin(id.as_str(), &error);
         }
     }
 
@@ -262,9 +262,13 @@ impl Daemon {
         let was = self.store.delete(&id).await.map_err(of_store)?;
         CrashPoint::DeleteStored.reached();
         tracing::info!(interview = id.as_str(), "deleted");
-        self.lives.abandon(&was.record);
+        self.losses().forget(id.as_str());
+        if let Some(was) = &was {
+            self.lives.abandon(&was.record);
+        }
         CrashPoint::DeleteAbandoned.reached();
-        self.tell(&id, EventKind::Deleted, was.done(), was.total());
+        let (done, total) = was.map_or((0, 0), |was| (was.done(), was.total()));
+        self.tell(&id, EventKind::Deleted, done, total);
         Ok(Deleted { deleted: true })
     }
 

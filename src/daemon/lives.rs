@@ -13,7 +13,7 @@ use crate::actors::interview::{Doors, InterviewActor};
 use crate::actors::message::{Abandon, AddAnswer, Begin, Case, Finish, Life};
 use crate::actors::room::{Place, Room};
 use crate::crash_points::CrashPoint;
-use crate::domain::state::InterviewState;
+use crate::domain::ids::InterviewId;
 use crate::store::{Record, Store, StoreError, View};
 
 /// While so many answers wait for slots, finished interviews that come later wait in the store: a rush costs memory for their ids and not for their
@@ -119,16 +119,16 @@ impl Lives {
         self.room.taken().saturating_sub(in_line) >= self.answers_ahead
     }
 
-    /// Begins what stands in line, as answers get slots. For as long as the daemon lives.
-    pub async fn keep_beginning(&self) {
+    /// Begins what stands in line, as answers get slots. For as long as the daemon lives. Tells what cannot begin.
+    pub async fn keep_beginning(&self, unbegun: impl Fn(&InterviewId, &EngageError)) {
         loop {
             self.room.freed().await;
-            while self.begin_first() {}
+            while self.begin_first(&unbegun) {}
         }
     }
 
     /// Whether there was a turn for one.
-    fn begin_first(&self) -> bool {
+    fn begin_first(&self, unbegun: impl Fn(&InterviewId, &EngageError)) -> bool {
         let mut going = self.going();
         if self.has_enough(going.line.places()) {
             return false;
@@ -138,7 +138,7 @@ impl Lives {
         };
         let id = life.interview_id.clone();
         if let Err(error) = self.begin(&mut going, life, waiting) {
-            log_unbegun(id.as_str(), &error);
+            unbegun(&id, &error);
         }
         true
     }
@@ -146,10 +146,7 @@ impl Lives {
     fn begin(&self, going: &mut Going, life: Life, waiting: Waiting) -> Result<(), EngageError> {
         // What was known of it may be overtaken by now: by another answer, by a cancellation, or by its own report.
         let view = self.store.view(&life.interview_id)?;
-        let goes_on = |view: &View| {
-            use InterviewState::{Open, Reporting, Scoring};
-            life_of(&view.record) == life && matches!(view.state(), Open | Scoring | Reporting)
-        };
+        let goes_on = |view: &View| life_of(&view.record) == life && view.state().goes_on();
         let Some(view) = view.filter(goes_on) else {
             return Ok(());
         };
@@ -196,11 +193,6 @@ impl Lives {
     }
 }
 
-/// For those who look after the daemon.
-pub fn log_unbegun(interview: &str, error: &EngageError) {
-    tracing::error!(interview, %error, "the interview is stored, but its work cannot begin");
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
@@ -211,7 +203,6 @@ mod tests {
 
     use super::*;
     use crate::actors::message::{AnswerScored, AnswerScorer, Extend, OpenReport};
-    use crate::domain::ids::InterviewId;
     use crate::domain::interview::{AnswerDraft, Draft, Interview, Limits, Opening};
     use crate::domain::rubric::{DEFAULT, Rubric};
     use crate::domain::time::Timestamp;
@@ -315,7 +306,7 @@ mod tests {
 
         /// Begins what may; what it has begun.
         async fn turn(&self) -> Vec<String> {
-            while self.lives.begin_first() {}
+            while self.lives.begin_first(|id, error| panic!("{id}: {error}")) {}
             self.log().await
         }
 
@@ -394,7 +385,7 @@ mod tests {
         assert!(world.engage(&first).await.is_empty(), "it stands in line once");
         assert_eq!((world.lives.line().interviews, world.lives.line().answers), (2, 2));
         drop(ahead);
-        assert!(world.lives.begin_first());
+        assert!(world.lives.begin_first(|id, error| panic!("{id}: {error}")));
         assert_eq!(world.log().await, ["open 1", "score 0"]);
         let begun: Vec<_> = world.lives.going().live.keys().cloned().collect();
         assert_eq!(begun, [life_of(&first)]);

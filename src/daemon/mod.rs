@@ -6,6 +6,7 @@ mod faults;
 mod interviews;
 mod line;
 mod lives;
+mod losses;
 pub mod planning;
 mod reports;
 mod rubrics;
@@ -13,13 +14,15 @@ mod run;
 mod service;
 mod settings;
 mod status;
+#[cfg(test)]
+mod tests;
 mod turns;
 #[cfg(test)]
 mod world;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::Addr;
@@ -30,6 +33,7 @@ pub use run::{Start, StartError, run};
 pub use settings::Settings;
 
 use self::lives::Lives;
+use self::losses::Losses;
 use self::rubrics::Rubrics;
 use self::turns::Turns;
 use crate::actors::pool::GpuPool;
@@ -63,8 +67,8 @@ pub struct Daemon {
     /// One at a time looks for models.
     loading: tokio::sync::Mutex<()>,
     draining: AtomicBool,
-    /// What was wrong with the store when it was opened.
-    damage: OnceLock<String>,
+    /// What was wrong with the store when it was opened, and what could not be set to work.
+    losses: Mutex<Losses>,
     stop: watch::Sender<Option<Duration>>,
 }
 
@@ -83,6 +87,10 @@ impl Daemon {
 
     fn replace_settings(&self, settings: Settings) {
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    fn losses(&self) -> MutexGuard<'_, Losses> {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn condition(&self) -> Condition {

@@ -1,7 +1,7 @@
 //! The daemon's life from start to stop.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, AsyncContext, Context, System};
@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use super::faults::with_causes;
-use super::lives::{ANSWERS_AHEAD, Lives};
+use super::lives::{ANSWERS_AHEAD, EngageError, Lives};
 use super::rubrics::{Rubrics, RubricsError};
 use super::turns::Turns;
 use super::{Condition, Daemon, Ready, Settings};
@@ -23,13 +23,14 @@ use crate::actors::room::Room;
 use crate::config::{Config, Loaded, Source};
 use crate::crash_points::CrashPoint;
 use crate::domain::event::Event;
+use crate::domain::ids::InterviewId;
 use crate::domain::state::InterviewState;
 use crate::domain::time::Timestamp;
 use crate::socket::hub::Hub;
 use crate::socket::listener::{Connections, SocketError, bind};
 use crate::socket::options::Options;
 use crate::socket::server;
-use crate::store::{self, Opened, Store, StoreError};
+use crate::store::{self, Opened, Reserve, Store, StoreError};
 use crate::telemetry::Counters;
 
 /// What a daemon is started with.
@@ -70,6 +71,8 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// How often it is looked whether the parts that everything needs are there.
 const PRESENCE_CHECK: Duration = Duration::from_secs(1);
+/// How often the store is looked after: what waits for room on the disk waits so long once there is some.
+const STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// Open interviews are looked through at least so often for ones that nobody finishes.
 const EXPIRY_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
@@ -110,9 +113,6 @@ fn now() -> Timestamp {
 async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle) -> Result<(), StartError> {
     let signals = Signals::new().map_err(StartError::Signals)?;
     let opened = open_store(&settings.config).await?;
-    for note in &opened.notes {
-        tracing::error!("{note}");
-    }
     let options = Arc::new(socket_options(&settings.config));
     let socket = Arc::clone(&options);
     let bound = sockets.spawn(async move { bind(&socket).await }).await;
@@ -125,12 +125,10 @@ async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle)
         engines: start_engine,
     };
     let daemon = build(settings, source, opened.store, surroundings, stop);
-    if !opened.notes.is_empty() {
-        daemon.damage.get_or_init(|| opened.notes.join(" "));
-    }
+    daemon.losses().note(opened.notes);
     daemon.recover();
     let beginner = Arc::clone(&daemon);
-    sockets.spawn(async move { beginner.lives.keep_beginning().await }); // it looks into the store, as requests do
+    sockets.spawn(async move { beginner.keep_beginning().await }); // it looks into the store, as requests do
     let (close, closed) = oneshot::channel::<()>();
     let path = bound.path().to_owned();
     let service = Arc::new(Arc::clone(&daemon));
@@ -142,6 +140,8 @@ async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle)
     tokio::spawn(async move { finder.find_model().await });
     let keeper = Arc::clone(&daemon);
     tokio::spawn(async move { keeper.look_for_forgotten().await });
+    let keeper = Arc::clone(&daemon);
+    tokio::spawn(async move { keeper.tend_store().await });
     let ended = tokio::select! {
         drain = until_stopped(&daemon, signals, stopping) => {
             daemon.wind_down(drain).await;
@@ -160,8 +160,15 @@ async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle)
 /// A daemon that was killed holds its lock until the system has cleared it away: that much patience makes restarting at once possible.
 async fn open_store(config: &Config) -> Result<Opened, StoreError> {
     let begun = Instant::now();
+    let options = store::Options {
+        reserve: Reserve {
+            ballast_bytes: config.store.ballast_mib << 20,
+            floor_bytes: config.store.free_floor_mib << 20,
+        },
+        ..store::Options::default()
+    };
     loop {
-        match Store::open(&config.store.path, &store::Options::default(), now()) {
+        match Store::open(&config.store.path, &options, now()) {
             Err(StoreError::Locked { .. }) if begun.elapsed() < LOCK_PATIENCE => {
                 tokio::time::sleep(LOCK_PATIENCE / 20).await;
             }
@@ -283,7 +290,7 @@ where
         condition: std::sync::Mutex::new(Condition::default()),
         loading: tokio::sync::Mutex::default(),
         draining: AtomicBool::new(false),
-        damage: OnceLock::new(),
+        losses: std::sync::Mutex::default(),
         stop,
     })
 }
@@ -329,21 +336,54 @@ async fn until_stopped(
 }
 
 impl Daemon {
-    /// Feeds what is unfinished in the store into the ordinary path.
+    /// Feeds what is unfinished in the store into the ordinary path. May be repeated: what is under way stays so.
     pub(super) fn recover(&self) {
-        match self.store.unfinished() {
-            Ok(unfinished) => {
-                tracing::info!(interviews = unfinished.len(), "unfinished interviews go on");
-                for record in unfinished {
-                    let places = self.room.recover(record.interview.answers().len());
-                    self.engage(record, places);
-                    CrashPoint::LifeRecovered.reached();
-                }
-            }
+        let unfinished = match self.store.unfinished() {
+            Ok(unfinished) => unfinished,
+            Err(StoreError::Full(_)) => return, // it could not be opened; this comes again when it has been
             Err(error) => {
                 let reason = format!("unfinished interviews do not go on: {}", with_causes(&error));
                 tracing::error!(reason);
-                self.damage.get_or_init(|| reason);
+                self.losses().set_unknown(reason);
+                return;
+            }
+        };
+        tracing::info!(interviews = unfinished.records.len(), "unfinished interviews go on");
+        self.losses().forget_all_stuck();
+        for unreadable in unfinished.unreadable {
+            self.does_not_begin(&unreadable.name, &unreadable.error);
+        }
+        for record in unfinished.records {
+            let places = self.room.recover(record.interview.answers().len());
+            self.engage(record, places);
+            CrashPoint::LifeRecovered.reached();
+        }
+    }
+
+    /// The interview is stored, and its work stays undone; that of all others goes on.
+    pub(super) fn does_not_begin(&self, name: &str, error: &(impl std::error::Error + 'static)) {
+        let reason = with_causes(error);
+        tracing::error!(
+            interview = name,
+            reason,
+            "the interview is stored, but its work cannot begin"
+        );
+        self.losses().add_stuck(name);
+    }
+
+    /// Begins what stands in line, as answers get slots.
+    pub(super) async fn keep_beginning(&self) {
+        let unbegun = |id: &InterviewId, error: &EngageError| self.does_not_begin(id.as_str(), error);
+        self.lives.keep_beginning(unbegun).await;
+    }
+
+    /// Has the store look after its disk; sets to work what is unfinished in it whenever it has been opened.
+    pub(super) async fn tend_store(&self) {
+        loop {
+            tokio::time::sleep(STORE_INTERVAL).await;
+            if let Some(notes) = self.store.tend((self.clock)()).await {
+                self.losses().note(notes);
+                self.recover();
             }
         }
     }

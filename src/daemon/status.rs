@@ -69,13 +69,11 @@ impl Daemon {
     }
 
     fn state_of(&self, pool: &Description) -> (DaemonState, Option<String>) {
-        let broken = self
+        let trouble = self
             .store
-            .broken()
-            .map(|reason| format!("the store takes no more writes: {reason}"));
-        let trouble = broken
+            .trouble()
             .or_else(|| self.without_model(pool))
-            .or_else(|| self.damage.get().cloned());
+            .or_else(|| self.losses().in_words());
         match trouble {
             _ if self.draining.load(Ordering::Relaxed) => (DaemonState::Draining, None),
             Some(reason) => (DaemonState::Degraded, Some(reason)),

@@ -40,6 +40,11 @@ impl InterviewState {
         }
     }
 
+    /// Whether there is still something to do: the report is still to come.
+    pub fn goes_on(self) -> bool {
+        matches!(self, Self::Open | Self::Scoring | Self::Reporting)
+    }
+
     /// Whether the current generation has its report.
     pub fn is_reported(self) -> bool {
         matches!(self, Self::Complete | Self::Partial)

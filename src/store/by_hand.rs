@@ -1,65 +1,85 @@
-//! For tests of other rooms: a store without a thread, whose writer does a round when it is told to, on a disk that fails when it is told to.
+//! For tests of other rooms: a store without a thread, whose writer does a round when it is told to, on a disk that fails or is full when it is told to.
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, watch};
 
 use super::disk::Durable;
-use super::writer::{Message, Shared, WAITING_MAX, Writer};
-use super::{Inner, Options, Store, StoreError, open};
+use super::writer::{Message, Shared, Trouble, WAITING_MAX, Writer};
+use super::{Inner, Options, Reserve, Store, StoreError};
 use crate::domain::time::Timestamp;
+
+/// What the disk must keep free.
+const FLOOR_BYTES: u64 = 1 << 20;
+const PLENTY_BYTES: u64 = 1 << 30;
 
 /// The other end of a store: its writer.
 pub(crate) struct Hand {
     writer: Writer,
+    shared: Arc<Shared>,
     inbox: mpsc::Receiver<Message>,
-    fails: Arc<AtomicBool>,
+    disk: Arc<State>,
     _still_running: watch::Sender<()>,
 }
 
+struct State {
+    fails: AtomicBool,
+    free_bytes: AtomicU64,
+}
+
 /// A disk without a disk: a process that dies loses nothing of what was flushed.
-struct Disk(Arc<AtomicBool>);
+struct Disk(Arc<State>);
 
 impl Durable for Disk {
+    fn open(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn sync(&mut self) -> io::Result<()> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.fails.load(Ordering::Relaxed) {
             true => Err(io::Error::other("the disk has failed, as it was told to")),
             false => Ok(()),
         }
+    }
+
+    fn free_bytes(&mut self) -> io::Result<u64> {
+        Ok(self.0.free_bytes.load(Ordering::Relaxed))
     }
 }
 
 impl Store {
     /// Nothing that this store is asked to write is answered before its hand does a round.
     pub(crate) fn by_hand(path: &Path, now: Timestamp) -> Result<(Self, Hand), StoreError> {
-        let found = open::open(path, &Options::default(), now)?;
-        assert_eq!(found.notes, Vec::<String>::new());
-        let shared = Arc::new(Shared {
-            path: path.to_owned(),
-            shelf: RwLock::new(Some(found.shelf)),
-            broken: OnceLock::new(),
-            counts: Mutex::new(found.counts),
+        let shared = Arc::new(Shared::new(path.to_owned()));
+        let disk = Arc::new(State {
+            fails: AtomicBool::new(false),
+            free_bytes: AtomicU64::new(PLENTY_BYTES),
         });
+        let options = Options {
+            reserve: Reserve {
+                ballast_bytes: 0,
+                floor_bytes: FLOOR_BYTES,
+            },
+            ..Options::default()
+        };
+        let mut writer = Writer::new(Arc::clone(&shared), Box::new(Disk(Arc::clone(&disk))), options);
+        assert_eq!(writer.begin(now)?, Vec::<String>::new());
         let (sender, inbox) = mpsc::channel(WAITING_MAX);
         let (still_running, running) = watch::channel(());
-        let fails = Arc::new(AtomicBool::new(false));
-        let writer = Writer {
-            shared: Arc::clone(&shared),
-            disk: Box::new(Disk(Arc::clone(&fails))),
-        };
         let inner = Inner {
-            shared,
+            shared: Arc::clone(&shared),
             sender: Some(sender),
             running,
             thread: None,
         };
         let hand = Hand {
             writer,
+            shared,
             inbox,
-            fails,
+            disk,
             _still_running: still_running,
         };
         Ok((Self { inner: Arc::new(inner) }, hand))
@@ -67,7 +87,7 @@ impl Store {
 }
 
 impl Hand {
-    /// Does what waits, as one round, and answers. How many verbs that were.
+    /// Does what waits, as one round, and answers. How many messages that were.
     pub(crate) fn round(&mut self) -> usize {
         let waiting = self.inbox.len();
         if let Ok(first) = self.inbox.try_recv() {
@@ -78,15 +98,30 @@ impl Hand {
 
     /// From now on no sync succeeds.
     pub(crate) fn fail(&self) {
-        self.fails.store(true, Ordering::Relaxed);
+        self.disk.fails.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn fails(&self) -> bool {
-        self.fails.load(Ordering::Relaxed)
+        self.disk.fails.load(Ordering::Relaxed)
+    }
+
+    /// Whether a sync has failed.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self.shared.trouble(), Some(Trouble::Broken(_)))
+    }
+
+    /// The disk is as full as it gets, or has room again.
+    pub(crate) fn set_full(&self, is_full: bool) {
+        let free_bytes = if is_full { 0 } else { PLENTY_BYTES };
+        self.disk.free_bytes.store(free_bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lacks_room(&self) -> bool {
+        self.disk.free_bytes.load(Ordering::Relaxed) < PLENTY_BYTES
     }
 
     /// As the end of the process: what waits is not done, and the database is closed.
-    pub(crate) fn die(self) {
+    pub(crate) fn die(mut self) {
         self.writer.release();
     }
 }

@@ -12,55 +12,71 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::error::StoreError;
 
-/// The step after which what was flushed survives a power loss. A seam for tests.
+/// What the store asks of the disk, beside sled. A seam for tests.
 pub(super) trait Durable: Send {
+    /// Begins anew with the files that sled has just opened.
+    fn open(&mut self) -> Result<(), StoreError>;
+    /// The step after which what was flushed survives a power loss.
     fn sync(&mut self) -> io::Result<()>;
+    fn free_bytes(&mut self) -> io::Result<u64>;
 }
 
 /// sled's files through descriptors of our own. The kernel reports a failed write-back once to each descriptor, so sled cannot take ours.
 pub(super) struct Files {
-    data: File,
-    blobs: PathBuf,
+    store: PathBuf,
+    data: Option<File>,
     /// Blobs that are on the disk already.
     synced: HashSet<OsString>,
 }
 
 impl Files {
-    /// Also makes the names of sled's files durable, which sled leaves to chance.
-    pub fn open(store: &Path) -> Result<Self, StoreError> {
-        let synced = |path: PathBuf| sync(&path).map_err(|source| failed("sync", &path, source));
-        synced(store.join("conf"))?;
-        synced(store.join("blobs"))?;
-        synced(store.to_owned())?;
-        if let Some(parent) = store.parent() {
-            synced(parent.to_owned())?;
-        }
-        let path = store.join("db");
-        Ok(Self {
-            data: File::open(&path).map_err(|source| failed("open", &path, source))?,
-            blobs: store.join("blobs"),
+    pub fn of(store: &Path) -> Self {
+        Self {
+            store: store.to_owned(),
+            data: None,
             synced: HashSet::new(),
-        })
+        }
     }
 }
 
 impl Durable for Files {
+    /// Also makes the names of sled's files durable, which sled leaves to chance.
+    fn open(&mut self) -> Result<(), StoreError> {
+        let synced = |path: PathBuf| sync(&path).map_err(|source| failed("sync", &path, source));
+        synced(self.store.join("conf"))?;
+        synced(self.store.join("blobs"))?;
+        synced(self.store.clone())?;
+        if let Some(parent) = self.store.parent() {
+            synced(parent.to_owned())?;
+        }
+        let path = self.store.join("db");
+        self.data = Some(File::open(&path).map_err(|source| failed("open", &path, source))?);
+        self.synced.clear();
+        self.sync().map_err(|source| failed("sync", &path, source))
+    }
+
+    fn free_bytes(&mut self) -> io::Result<u64> {
+        free_bytes(&self.store)
+    }
+
     fn sync(&mut self) -> io::Result<()> {
-        self.data.sync_data()?;
+        let data = self.data.as_ref();
+        data.ok_or(io::Error::from(ErrorKind::NotConnected))?.sync_data()?;
+        let blobs = self.store.join("blobs");
         let mut present = HashSet::new();
-        for entry in fs::read_dir(&self.blobs)? {
+        for entry in fs::read_dir(&blobs)? {
             present.insert(entry?.file_name());
         }
         let new: Vec<_> = present.difference(&self.synced).collect();
         for name in &new {
-            match sync(&self.blobs.join(name)) {
+            match sync(&blobs.join(name)) {
                 // sled has collected it in the meantime.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 other => other?,
             }
         }
         if !new.is_empty() {
-            sync(&self.blobs)?;
+            sync(&blobs)?;
         }
         self.synced = present;
         Ok(())
@@ -70,6 +86,13 @@ impl Durable for Files {
 /// Makes a file's content, or a folder's names, durable.
 pub(super) fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// Bytes that are free where the folder is, or will be.
+pub(super) fn free_bytes(store: &Path) -> io::Result<u64> {
+    let there = store.ancestors().find(|path| path.exists()).unwrap_or(store);
+    let system = rustix::fs::statvfs(there)?;
+    Ok(system.f_bavail.saturating_mul(system.f_frsize))
 }
 
 pub(super) fn failed(doing: &'static str, path: &Path, source: io::Error) -> StoreError {
@@ -118,8 +141,9 @@ mod tests {
         for name in ["conf", "db", "blobs/17"] {
             fs::write(folder.path().join(name), "x").unwrap();
         }
-        let mut files = Files::open(folder.path()).unwrap();
-        files.sync().unwrap();
+        let mut files = Files::of(folder.path());
+        assert!(files.sync().is_err(), "nothing is open yet");
+        files.open().unwrap();
         assert!(files.synced.contains(&OsString::from("17")));
         fs::remove_file(folder.path().join("blobs/17")).unwrap();
         files.sync().unwrap();

@@ -1,8 +1,10 @@
 //! What can go wrong in the store.
 
+use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 
+use super::space::is_full;
 use crate::domain::ids::InterviewId;
 
 /// Why the store did not do, or could not read, what it was asked for. Nothing has changed when one is returned, except that after
@@ -26,6 +28,9 @@ pub enum StoreError {
     },
     #[error("{0:?} is no place in the list; use the `next` of an earlier page")]
     BadCursor(String),
+    /// There is no room now, and nothing was changed. The same again may succeed once there is.
+    #[error("the store has no room: {0}")]
+    Full(String),
     /// A write, flush or sync failed once: nothing is written any more, because nobody knows what of it would last.
     #[error("the store takes no more writes: {0}; see to the disk, then restart")]
     Broken(String),
@@ -45,6 +50,9 @@ pub enum StoreError {
     },
     #[error("{what} is missing from the store")]
     Missing { what: String },
+    /// The database below panicked over what it found.
+    #[error("{what} cannot be read: the store is damaged there ({why})")]
+    Damaged { what: String, why: String },
     #[error("cannot {doing} {}", path.display())]
     Io {
         doing: &'static str,
@@ -54,16 +62,42 @@ pub enum StoreError {
     },
     #[error("cannot {doing}")]
     Sled {
-        doing: &'static str,
+        doing: String,
         #[source]
         source: sled::Error,
     },
 }
 
+impl StoreError {
+    /// Whether only room was lacking.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            Self::Full(_) => true,
+            Self::Io { source, .. }
+            | Self::Sled {
+                source: sled::Error::Io(source),
+                ..
+            } => is_full(source),
+            _ => false,
+        }
+    }
+
+    /// Says what was being read, where the database's own words do not.
+    pub(super) fn about(self, what: impl Display) -> Self {
+        match self {
+            Self::Sled { source, .. } => Self::Sled {
+                doing: format!("read {what}"),
+                source,
+            },
+            other => other,
+        }
+    }
+}
+
 impl From<sled::Error> for StoreError {
     fn from(source: sled::Error) -> Self {
         Self::Sled {
-            doing: "read from the store",
+            doing: "read from the store".to_owned(),
             source,
         }
     }

@@ -1,4 +1,6 @@
-//! How a value is written: JSON with its format version, `{"v":1,"body":…}`.
+//! How a value is written: JSON with its format version and a checksum, `{"v":2,"crc":"cbf43926","body":…}`.
+//!
+//! sled checks what it reads from the disk, but a value lies there in several pieces: the checksum is of the whole.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -10,23 +12,37 @@ use serde_json::value::RawValue;
 use super::error::StoreError;
 
 /// The version in which everything is written.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 #[derive(Serialize)]
-struct Written<'a, T> {
+struct Written<'a> {
     v: u32,
-    body: &'a T,
+    /// CRC-32 of the body's text, in hexadecimal.
+    crc: String,
+    body: &'a RawValue,
 }
 
 #[derive(Deserialize)]
 struct Found<'a> {
     v: u32,
+    crc: Option<Cow<'a, str>>,
     #[serde(borrow)]
     body: Option<&'a RawValue>,
 }
 
-pub(super) fn encode<T: Serialize>(body: &T) -> Vec<u8> {
-    serde_json::to_vec(&Written { v: VERSION, body }).expect("records have no keys but strings")
+#[derive(Deserialize)]
+struct Version {
+    v: u32,
+}
+
+pub(super) fn encode<T: Serialize + ?Sized>(body: &T) -> Vec<u8> {
+    let body = serde_json::value::to_raw_value(body).expect("records have no keys but strings");
+    let written = Written {
+        v: VERSION,
+        crc: checksum(body.get()),
+        body: &body,
+    };
+    serde_json::to_vec(&written).expect("a JSON text can be written")
 }
 
 /// The value as today's program writes it; `what` names it in errors.
@@ -37,23 +53,44 @@ pub(super) fn decode<T: DeserializeOwned>(what: impl Display, bytes: &[u8]) -> R
 
 /// As [`decode`], the JSON text itself.
 pub(super) fn body<'a>(what: &impl Display, bytes: &'a [u8]) -> Result<Cow<'a, str>, StoreError> {
-    let found: Found = serde_json::from_slice(bytes).map_err(|source| unreadable(what, source))?;
-    if found.v > VERSION {
+    let wrong = |why: String| Err(unreadable(what, serde_json::Error::custom(why)));
+    let found: Result<Found, _> = serde_json::from_slice(bytes);
+    // Of a newer version nothing is known but where it says so.
+    let newer = match &found {
+        Ok(found) => Some(found.v),
+        Err(_) => version(bytes),
+    };
+    if let Some(found) = newer.filter(|found| *found > VERSION) {
         return Err(StoreError::NewerVersion {
             what: what.to_string(),
-            found: found.v,
+            found,
             known: VERSION,
         });
     }
-    // An older version gets an arm with a function that makes the next version's text of it.
-    match (found.v, found.body) {
-        (VERSION, Some(body)) => Ok(Cow::Borrowed(body.get())),
-        (VERSION, None) => Err(unreadable(what, serde_json::Error::custom("it has no body"))),
-        (other, _) => Err(unreadable(
-            what,
-            serde_json::Error::custom(format!("there never was a version {other}")),
-        )),
+    let found = found.map_err(|source| unreadable(what, source))?;
+    let Some(body) = found.body.map(RawValue::get) else {
+        return wrong("it has no body".to_owned());
+    };
+    match found.v {
+        1 => Ok(from_1(body)),
+        VERSION if found.crc.as_deref() == Some(checksum(body).as_str()) => Ok(Cow::Borrowed(body)),
+        VERSION => wrong("its checksum is another one".to_owned()),
+        other => wrong(format!("there never was a version {other}")),
     }
+}
+
+/// The version that a value was written in.
+pub(super) fn version(bytes: &[u8]) -> Option<u32> {
+    serde_json::from_slice(bytes).ok().map(|Version { v }| v)
+}
+
+/// Makes version 2 of version 1, which had the same bodies and no checksum.
+fn from_1(body: &str) -> Cow<'_, str> {
+    Cow::Borrowed(body)
+}
+
+fn checksum(body: &str) -> String {
+    format!("{:08x}", crc32fast::hash(body.as_bytes()))
 }
 
 pub(super) fn unreadable(what: &impl Display, source: serde_json::Error) -> StoreError {
@@ -74,15 +111,34 @@ mod tests {
     #[test]
     fn a_value_is_read_as_it_was_written() {
         let bytes = encode(&vec![1, 2]);
-        assert_eq!(bytes, br#"{"v":1,"body":[1,2]}"#);
+        assert_eq!(
+            std::str::from_utf8(&bytes).unwrap(),
+            r#"{"v":2,"crc":"088b50bf","body":[1,2]}"#
+        );
         assert_eq!(decode::<Vec<u32>>("the thing", &bytes).unwrap(), [1, 2]);
     }
 
     #[test]
     fn a_newer_version_is_refused_whatever_its_shape() {
-        assert!(
-            error(r#"{"v":2,"text":"?"}"#).contains("the thing has the format version 2, this program knows up to 1")
-        );
+        assert!(error(r#"{"v":3,"crc":7}"#).contains("the thing has the format version 3, this program knows up to 2"));
+    }
+
+    #[test]
+    fn version_1_had_no_checksum() {
+        assert_eq!(decode::<u32>("the thing", br#"{"v":1,"body":7}"#).unwrap(), 7);
+    }
+
+    #[test]
+    fn no_changed_byte_goes_unnoticed() {
+        let bytes = encode("잘했다.");
+        for (place, bit) in (0..bytes.len()).flat_map(|place| (0..8).map(move |bit| (place, bit))) {
+            let mut changed = bytes.clone();
+            changed[place] ^= 1 << bit;
+            assert!(
+                decode::<String>("the thing", &changed).is_err(),
+                "bit {bit} of byte {place}"
+            );
+        }
     }
 
     #[test]
@@ -94,6 +150,8 @@ mod tests {
             r#"{"v":0,"body":1}"#,
             r#"{"v":1}"#,
             r#"{"v":1,"body":"x"}"#,
+            r#"{"v":2,"body":1}"#,
+            r#"{"v":2,"crc":"00000000","body":1}"#,
         ] {
             assert!(error(text).contains("the thing cannot be understood"), "{text}");
         }

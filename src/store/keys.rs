@@ -19,11 +19,13 @@
 pub(super) const CHUNK_BYTES: usize = 5_000;
 
 pub(super) const COUNTER: &[u8] = b"c";
+pub(super) const IDS: &[u8] = b"i";
 pub(super) const HEADS: &[u8] = b"h";
 pub(super) const UNFINISHED: &[u8] = b"u";
+pub(super) const RUBRICS: &[u8] = b"r";
 
 pub(super) fn id(id: &str) -> Vec<u8> {
-    [b"i", id.as_bytes()].concat()
+    [IDS, id.as_bytes()].concat()
 }
 
 pub(super) fn head(sequence: u64) -> Vec<u8> {
@@ -74,7 +76,7 @@ pub(super) fn report(sequence: u64) -> Vec<u8> {
 }
 
 pub(super) fn rubric(hash: &str) -> Vec<u8> {
-    [b"r".as_slice(), &(hash.len() as u64).to_be_bytes(), hash.as_bytes()].concat()
+    [RUBRICS, &(hash.len() as u64).to_be_bytes(), hash.as_bytes()].concat()
 }
 
 /// The chunk of a value, from 0.

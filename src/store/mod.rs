@@ -3,9 +3,12 @@
 //! One thread ([`writer`]) owns all writes. It takes every verb that waits, applies them in their order ([`verbs`]), and only after one flush
 //! and one sync ([`disk`]) answers them all. Reads go to sled directly and wait while a round becomes durable, so that nobody sees what a
 //! crash could take back. Whether answers have ended is never stored: it is derived from the outcomes that are there.
+//!
+//! [`open`] is what is done about damage, with a [`census`] of what is there; [`space`] what is done about a disk that fills up.
 
 #[cfg(test)]
 pub(crate) mod by_hand;
+mod census;
 mod disk;
 mod error;
 mod format;
@@ -14,19 +17,27 @@ mod open;
 mod reads;
 mod record;
 mod shelf;
+mod space;
 #[cfg(test)]
 mod tests;
 mod verbs;
 mod writer;
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use error::StoreError;
-pub use record::{Accept, Accepted, Added, Page, Phase, Record, Recorded, ReportHead, Summary, View};
+pub use open::some_of;
+pub use record::{
+    Accept, Accepted, Added, Page, Phase, Record, Recorded, ReportHead, Summary, Unfinished, Unreadable, View,
+};
+pub use space::Reserve;
+pub use writer::Trouble;
 
 use crate::domain::ids::{AnswerId, InterviewId};
 use crate::domain::interview::Answer;
@@ -34,7 +45,8 @@ use crate::domain::outcome::Outcome;
 use crate::domain::report::Report;
 use crate::domain::state::InterviewState;
 use crate::domain::time::Timestamp;
-use disk::{Durable, Files, failed};
+use disk::{Durable, Files, failed, free_bytes};
+use open::guarded;
 use shelf::Shelf;
 use verbs::Books;
 use writer::{Message, Shared, Verb, WAITING_MAX, Writer, lock, read};
@@ -44,12 +56,14 @@ use writer::{Message, Shared, Verb, WAITING_MAX, Writer, lock, read};
 pub struct Options {
     /// Memory for pages that were read or written.
     pub cache_bytes: u64,
+    pub reserve: Reserve,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             cache_bytes: 64 * 1024 * 1024,
+            reserve: Reserve::default(),
         }
     }
 }
@@ -88,33 +102,28 @@ impl Drop for Inner {
 
 impl Store {
     /// Opens the store in the folder `path`, which is created if need be. `now` names what has to be moved aside: a damaged snapshot, or the
-    /// whole store, to `<path>.quarantine-<unix seconds>`. Only damage is moved aside; a full disk, a missing permission, a lock or a newer
-    /// version are errors. Reads a few hundred bytes per interview.
+    /// whole store, to `<path>.quarantine-<unix seconds>`. Only damage is moved aside; a missing permission, a lock or a newer
+    /// version are errors. Reads a few hundred bytes per interview. A store whose disk is full is given all the same: until it has been opened while
+    /// it is tended, everything that is asked of it is [`StoreError::Full`].
     pub fn open(path: &Path, options: &Options, now: Timestamp) -> Result<Opened, StoreError> {
         let path = std::path::absolute(path).map_err(|source| failed("find", path, source))?;
-        let found = open::open(&path, options, now)?;
-        let mut files = Files::open(&path)?;
-        files.sync().map_err(|source| failed("sync", &path, source))?;
-        let shared = Shared {
-            path,
-            shelf: RwLock::new(Some(found.shelf)),
-            broken: OnceLock::new(),
-            counts: Mutex::new(found.counts),
-        };
+        let disk = Box::new(Files::of(&path));
+        Self::open_on(path, disk, options, now)
+    }
+
+    fn open_on(path: PathBuf, disk: Box<dyn Durable>, options: &Options, now: Timestamp) -> Result<Opened, StoreError> {
+        let shared = Arc::new(Shared::new(path));
+        let mut writer = Writer::new(Arc::clone(&shared), disk, options.clone());
+        let notes = writer.begin(now)?;
         Ok(Opened {
-            store: Self::start(shared, Box::new(files))?,
-            notes: found.notes,
+            store: Self::start(shared, writer)?,
+            notes,
         })
     }
 
-    fn start(shared: Shared, disk: Box<dyn Durable>) -> Result<Self, StoreError> {
-        let shared = Arc::new(shared);
+    fn start(shared: Arc<Shared>, writer: Writer) -> Result<Self, StoreError> {
         let (sender, inbox) = mpsc::channel(WAITING_MAX);
         let (still_running, running) = watch::channel(());
-        let writer = Writer {
-            shared: Arc::clone(&shared),
-            disk,
-        };
         let spawned = thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || writer.run(inbox, still_running));
@@ -143,7 +152,7 @@ impl Store {
 
     /// Takes an interview in. The same id with the same content gives what is stored by now, with other content [`StoreError::Conflict`].
     pub async fn accept(&self, new: Accept) -> Result<Accepted, StoreError> {
-        self.write(move |books| books.accept(new)).await
+        self.write(move |books| books.accept(&new)).await
     }
 
     /// Appends an answer that was checked against the first `expected_answers` ones. If there are others by now: [`StoreError::Changed`].
@@ -164,7 +173,8 @@ impl Store {
         self.write(move |books| books.close(&id, at)).await
     }
 
-    /// Keeps how an answer ended, unless that is known already or nobody waits for it any more.
+    /// Keeps how an answer ended, unless that is known already or nobody waits for it any more. Where the disk is full this takes until there is
+    /// room.
     pub async fn record(
         &self,
         id: &InterviewId,
@@ -173,15 +183,16 @@ impl Store {
         outcome: Outcome,
     ) -> Result<Recorded, StoreError> {
         let (id, answer) = (id.clone(), answer.clone());
-        self.write(move |books| books.record(&id, generation, &answer, &outcome))
+        self.write_patiently(move |books| books.record(&id, generation, &answer, &outcome))
             .await
     }
 
     /// Keeps the report in place of an earlier generation's. False if this generation has one already, or is not the current one.
-    /// [`StoreError::Conflict`] while answers have not ended.
+    /// [`StoreError::Conflict`] while answers have not ended. Where the disk is full this takes until there is room.
     pub async fn finish(&self, id: &InterviewId, generation: u64, report: Report) -> Result<bool, StoreError> {
         let id = id.clone();
-        self.write(move |books| books.finish(&id, generation, &report)).await
+        self.write_patiently(move |books| books.finish(&id, generation, &report))
+            .await
     }
 
     /// Begins a new generation that keeps what is scored or gated (the protocol's `retry`). The report stays until the new one.
@@ -196,9 +207,9 @@ impl Store {
         self.write(move |books| books.cancel(&id)).await
     }
 
-    /// Erases everything about an interview and gives what it was. Results that are still on their way will be [`Recorded::Stale`], even if
-    /// the id is used again.
-    pub async fn delete(&self, id: &InterviewId) -> Result<View, StoreError> {
+    /// Erases everything about an interview and gives what it was, if that could be read. Results that are still on their way will be
+    /// [`Recorded::Stale`], even if the id is used again.
+    pub async fn delete(&self, id: &InterviewId) -> Result<Option<View>, StoreError> {
         let id = id.clone();
         self.write(move |books| books.delete(&id)).await
     }
@@ -206,27 +217,33 @@ impl Store {
     // ---- Reads. They wait for the round that is being written, which is as long as the disk needs for a sync.
 
     pub fn view(&self, id: &InterviewId) -> Result<Option<View>, StoreError> {
-        self.read(|shelf| reads::view(shelf, id))
+        self.read(format_args!("the interview {id}"), |shelf| reads::view(shelf, id))
     }
 
     /// The newest report; of an earlier generation while a retry runs.
     pub fn report(&self, id: &InterviewId) -> Result<Option<Report>, StoreError> {
-        self.read(|shelf| reads::report(shelf, id))
+        self.read(format_args!("the report of the interview {id}"), |shelf| {
+            reads::report(shelf, id)
+        })
     }
 
     /// As [`Store::report`], the JSON object as it was stored.
     pub fn report_json(&self, id: &InterviewId) -> Result<Option<String>, StoreError> {
-        self.read(|shelf| reads::report_json(shelf, id))
+        self.read(format_args!("the report of the interview {id}"), |shelf| {
+            reads::report_json(shelf, id)
+        })
     }
 
-    /// The interviews that are open, scoring or reporting, in the order of their submission.
-    pub fn unfinished(&self) -> Result<Vec<Record>, StoreError> {
-        self.read(reads::unfinished)
+    /// The interviews that are open, scoring or reporting, in the order of their submission, and those of them that cannot be read.
+    pub fn unfinished(&self) -> Result<Unfinished, StoreError> {
+        self.read("the list of unfinished interviews", reads::unfinished)
     }
 
     /// At most `limit` interviews (at least one), oldest first. `after` is the `next` of an earlier page, with the same `state`.
     pub fn list(&self, state: Option<InterviewState>, limit: usize, after: Option<&str>) -> Result<Page, StoreError> {
-        self.read(|shelf| reads::list(shelf, state, limit, after))
+        self.read("the list of interviews", |shelf| {
+            reads::list(shelf, state, limit, after)
+        })
     }
 
     /// How many interviews are in each state. From memory.
@@ -237,12 +254,25 @@ impl Store {
 
     /// The text of a rubric that an interview was accepted under.
     pub fn rubric(&self, hash: &str) -> Result<Option<String>, StoreError> {
-        self.read(|shelf| reads::rubric(shelf, hash))
+        self.read(format_args!("the rubric {hash}"), |shelf| reads::rubric(shelf, hash))
     }
 
-    /// Why writes are refused; `None` while all is well.
-    pub fn broken(&self) -> Option<String> {
-        self.inner.shared.broken.get().cloned()
+    /// What keeps the store from taking everything, and what waits because of it, for people; `None` while all is well.
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = self.inner.shared.trouble()?;
+        Some(match self.inner.shared.held.load(Ordering::Relaxed) {
+            0 => trouble.to_string(),
+            held => format!("{trouble}; {held} results are kept in memory until there is room"),
+        })
+    }
+
+    /// Looks after the disk, as somebody must every second or so: opens the store again once a full disk has room, puts the ballast back, writes
+    /// what has waited. If the store has been opened, what opening had to say: unfinished interviews should then be set to work.
+    pub async fn tend(&self, now: Timestamp) -> Option<Vec<String>> {
+        let (reply, result) = oneshot::channel();
+        let sender = self.inner.sender.as_ref()?;
+        sender.send(Message::Tend(now, reply)).await.ok()?;
+        result.await.ok()?
     }
 
     /// The absolute path of the store's folder.
@@ -252,30 +282,53 @@ impl Store {
 
     /// Bytes that the store takes on the disk.
     pub fn size_bytes(&self) -> Result<u64, StoreError> {
-        self.read(|shelf| Ok(shelf.db.size_on_disk()?))
+        self.read("the size of the store", |shelf| Ok(shelf.db.size_on_disk()?))
     }
 
     /// Bytes of the file system that are free for the store.
     pub fn free_bytes(&self) -> Result<u64, StoreError> {
-        let found = rustix::fs::statvfs(self.path());
-        let free = found.map(|system| system.f_bavail.saturating_mul(system.f_frsize));
-        free.map_err(|error| failed("ask for the free space of", self.path(), error.into()))
+        free_bytes(self.path()).map_err(|error| failed("ask for the free space of", self.path(), error))
     }
 
     async fn write<T, F>(&self, verb: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Books<'_>) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&mut Books<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.ask(verb, false).await
+    }
+
+    async fn write_patiently<T, F>(&self, verb: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Books<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.ask(verb, true).await
+    }
+
+    async fn ask<T, F>(&self, verb: F, is_patient: bool) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Books<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, result) = oneshot::channel();
         let sender = self.inner.sender.as_ref().ok_or(StoreError::ShutDown)?;
-        let work = Message::Work(Box::new(Verb::new(verb, reply)));
-        sender.send(work).await.map_err(|_| StoreError::ShutDown)?;
+        let work = Box::new(Verb {
+            verb,
+            is_patient,
+            result: None,
+            reply,
+        });
+        sender
+            .send(Message::Work(work))
+            .await
+            .map_err(|_| StoreError::ShutDown)?;
         result.await.unwrap_or(Err(StoreError::ShutDown))
     }
 
-    fn read<T>(&self, look: impl FnOnce(&Shelf) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    fn read<T>(&self, what: impl Display, look: impl FnOnce(&Shelf) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let shelf = read(&self.inner.shared.shelf);
-        look(shelf.as_ref().ok_or(StoreError::ShutDown)?)
+        let shelf = shelf.as_ref().ok_or_else(|| self.inner.shared.why_shut())?;
+        guarded(&what, || look(shelf)).map_err(|error| error.about(&what))
     }
 }

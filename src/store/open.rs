@@ -1,5 +1,6 @@
 //! Opening the store, and what is done when it is damaged.
 
+use std::fmt::Display;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
@@ -7,13 +8,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use super::Options;
-use super::disk::{failed, is_free, sync, wait_until_free};
+use super::census::{self, Census, Disagreement};
+use super::disk::{failed, free_bytes, is_free, sync, wait_until_free};
 use super::error::StoreError;
-use super::reads;
+use super::format;
+use super::keys;
 use super::shelf::{Changes, Shelf};
+use super::space::Ballast;
 use super::verbs::Counts;
-use super::writer::said;
+use super::writer::{OPENING_BYTES, said};
 use crate::domain::time::Timestamp;
+
+/// What is behind a store's name when it was moved aside as a whole; the time follows.
+pub const QUARANTINE: &str = ".quarantine-";
 
 /// What opening has found.
 pub(super) struct Found {
@@ -46,36 +53,89 @@ impl From<sled::Error> for Failure {
     }
 }
 
+impl From<Disagreement> for Failure {
+    fn from(why: Disagreement) -> Self {
+        match why {
+            Disagreement::Damage(why) => Self::Damaged(why),
+            Disagreement::Unknown(error) => Self::Other(error),
+        }
+    }
+}
+
+/// sled panics on some damage: then it is an error that says what was being read.
+pub(super) fn guarded<T>(what: impl Display, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        Err(StoreError::Damaged {
+            what: what.to_string(),
+            why: said(&*panic).to_owned(),
+        })
+    })
+}
+
 /// Opens what is there, or begins anew. `path` is absolute; `now` names what has to be moved aside.
 pub(super) fn open(path: &Path, options: &Options, now: Timestamp) -> Result<Found, StoreError> {
     make_folder(path)?;
     let mut notes = Vec::new();
+    tidy(path, now, &mut notes)?;
     let first = match attempt(path, options) {
-        Ok((shelf, counts)) => return Ok(Found { shelf, counts, notes }),
+        Ok((shelf, census)) => return Ok(found(shelf, census, notes)),
         Err(Failure::Other(error)) => return Err(error),
         Err(Failure::Damaged(why)) => why,
     };
+    if free_bytes(path).is_ok_and(|free| free < OPENING_BYTES) {
+        // What sled could not write passes for damage too.
+        return Err(StoreError::Full(format!(
+            "the store at {} cannot be opened ({first}), maybe only because its disk is full",
+            path.display()
+        )));
+    }
     let second = if set_aside_snapshots(path, now, &mut notes)? {
         wait_until_free(path);
         match attempt(path, options) {
-            Ok((shelf, counts)) => return Ok(Found { shelf, counts, notes }),
+            Ok((shelf, census)) => return Ok(found(shelf, census, notes)),
             Err(Failure::Other(error)) => return Err(error),
             Err(Failure::Damaged(why)) => why,
         }
     } else {
         first
     };
-    // What was moved aside goes with the rest.
+    // What was moved aside goes with the rest, but nobody needs the ballast there.
     notes.clear();
+    let ballast = Ballast::new(path, options.reserve).give_up();
+    ballast.map_err(|source| failed("give up the ballast in", path, source))?;
     quarantine(path, &second, now, &mut notes)?;
     make_folder(path)?;
     match attempt(path, options) {
-        Ok((shelf, counts)) => Ok(Found { shelf, counts, notes }),
+        Ok((shelf, census)) => Ok(found(shelf, census, notes)),
         Err(Failure::Other(error)) => Err(error),
         Err(Failure::Damaged(why)) => Err(StoreError::Broken(format!(
             "even a new store at {} is unreadable ({why})",
             path.display()
         ))),
+    }
+}
+
+fn found(shelf: Shelf, census: Census, mut notes: Vec<String>) -> Found {
+    if !census.unreadable.is_empty() {
+        notes.push(format!(
+            "{} interviews in the store cannot be read: {}; the others can",
+            census.unreadable.len(),
+            some_of(&census.unreadable)
+        ));
+    }
+    Found {
+        shelf,
+        counts: census.counts,
+        notes,
+    }
+}
+
+/// The first of many names.
+pub fn some_of(names: &[String]) -> String {
+    const NAMES_MAX: usize = 20;
+    match names.len().checked_sub(NAMES_MAX) {
+        Some(more @ 1..) => format!("{} and {more} more", names[..NAMES_MAX].join(", ")),
+        _ => names.join(", "),
     }
 }
 
@@ -87,26 +147,23 @@ fn make_folder(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Opens sled and reads everything that starting needs. sled panics on some damage; that is damage too.
-fn attempt(path: &Path, options: &Options) -> Result<(Shelf, Counts), Failure> {
-    if !is_free(path).map_err(|source| failed("look for the lock of", path, source))? {
-        return Err(Failure::Other(StoreError::Locked { path: path.to_owned() }));
-    }
-    let begun = path.join("conf").exists();
+fn attempt(path: &Path, options: &Options) -> Result<(Shelf, Census), Failure> {
+    let begun = has_begun(path);
+    census::check_length(path)?;
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        let config = sled::Config::new().path(path).cache_capacity(options.cache_bytes);
-        let db = config.open().map_err(|source| StoreError::Sled {
-            doing: "open the store",
-            source,
-        })?;
-        let shelf = Shelf { db };
+        let shelf = database(path, options)?;
         if begun && shelf.db.is_empty() {
             // sled takes a log that it cannot read for one that has just begun, and would write over it.
             return Err(Failure::Damaged("nothing can be read of what was in it".to_owned()));
         }
-        begin(&shelf)?;
-        let counts = reads::recount(&shelf)?;
-        reads::unfinished(&shelf)?;
-        Ok((shelf, counts))
+        let version = begin(&shelf)?;
+        let census = census::take(&shelf)?;
+        census.check(path)?;
+        if version < format::VERSION {
+            // From here on an older program is told by the counter that this is not its store any more.
+            renumber(&shelf, shelf.next_number()?)?;
+        }
+        Ok((shelf, census))
     }));
     let opened = opened.unwrap_or_else(|panic| Err(Failure::Damaged(said(&*panic).to_owned())));
     match opened {
@@ -118,15 +175,51 @@ fn attempt(path: &Path, options: &Options) -> Result<(Shelf, Counts), Failure> {
     }
 }
 
-/// Gives a new store its counter; checks that an old one is ours and of a version that we know.
-fn begin(shelf: &Shelf) -> Result<(), Failure> {
-    if !shelf.db.is_empty() {
-        shelf.next_number()?;
-        return Ok(());
+/// Whether there was ever something in the folder.
+fn has_begun(path: &Path) -> bool {
+    let is_written = fs::metadata(path.join("db")).is_ok_and(|data| data.len() > 0);
+    let is_trace = |name: &String| name.starts_with("snap.") || name == census::FACTS;
+    is_written || names(path).is_ok_and(|names| names.iter().any(is_trace))
+}
+
+fn database(path: &Path, options: &Options) -> Result<Shelf, StoreError> {
+    let config = sled::Config::new().path(path).cache_capacity(options.cache_bytes);
+    let db = config.open().map_err(|source| StoreError::Sled {
+        doing: format!("open the store at {}", path.display()),
+        source,
+    })?;
+    Ok(Shelf { db })
+}
+
+/// Opens a closed store once more and closes it: sled writes a snapshot of what it opens, and does not read past it in its log again, where damage
+/// could pass for the log's end. Then what it holds is written down, for the next opening.
+pub(super) fn checkpoint(path: &Path, options: &Options) -> Result<(), StoreError> {
+    let taken = guarded("the store that was just closed", || {
+        let shelf = database(path, options)?;
+        census::take(&shelf)
+    });
+    if !wait_until_free(path) {
+        return Err(StoreError::Locked { path: path.to_owned() });
     }
+    taken?
+        .write_down(path)
+        .map_err(|source| failed("write down what is in", path, source))
+}
+
+/// Gives a new store its counter; checks that an old one is ours and of a version that we know. Gives the version that it was last opened with.
+fn begin(shelf: &Shelf) -> Result<u32, Failure> {
+    if shelf.db.is_empty() {
+        renumber(shelf, 1)?;
+    }
+    shelf.next_number()?;
+    let counter = shelf.db.get(keys::COUNTER)?;
+    Ok(counter.as_deref().and_then(format::version).unwrap_or(format::VERSION))
+}
+
+fn renumber(shelf: &Shelf, next: u64) -> Result<(), Failure> {
     let mut changes = Changes::default();
-    changes.put_number(1);
-    shelf.db.apply_batch(changes.0)?;
+    changes.put_number(next);
+    shelf.db.apply_batch(changes.batch)?;
     shelf.db.flush()?;
     Ok(())
 }
@@ -140,24 +233,62 @@ fn is_damage(error: &sled::Error) -> bool {
     }
 }
 
+/// Removes what sled would stumble over: a snapshot that a kill or a full disk kept from being finished, which it takes for the newest, and
+/// settings that are damaged, which it makes anew.
+fn tidy(path: &Path, now: Timestamp, notes: &mut Vec<String>) -> Result<(), StoreError> {
+    if !is_free(path).map_err(|source| failed("look for the lock of", path, source))? {
+        return Err(StoreError::Locked { path: path.to_owned() });
+    }
+    for name in names(path)? {
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            let file = path.join(name);
+            fs::remove_file(&file).map_err(|source| failed("remove", &file, source))?;
+        }
+    }
+    let settings = path.join("conf");
+    match fs::read(&settings) {
+        Ok(bytes) if are_settings(&bytes) => Ok(()),
+        Ok(_) => {
+            let aside = set_aside(&settings, now)?;
+            notes.push(format!(
+                "the store's file of settings was damaged; it was moved to {}, and made anew: nothing is lost",
+                aside.display()
+            ));
+            Ok(())
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(failed("read", &settings, source)),
+    }
+}
+
+/// The files and folders in the store's folder.
+fn names(path: &Path) -> Result<Vec<String>, StoreError> {
+    let listed = |source| failed("list the folder", path, source);
+    let entries = fs::read_dir(path).map_err(listed)?;
+    entries
+        .map(|entry| Ok(entry.map_err(listed)?.file_name().to_string_lossy().into_owned()))
+        .collect()
+}
+
+/// Renames a file so that sled does not see it. Gives where it is.
+fn set_aside(file: &Path, now: Timestamp) -> Result<PathBuf, StoreError> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let aside = unused(&file.with_file_name(format!("bad-{name}-{}", seconds(now))));
+    fs::rename(file, &aside).map_err(|source| failed("move aside", file, source))?;
+    Ok(aside)
+}
+
 /// Renames snapshots that are no good: sled then reads its whole log instead. Good ones stay, since without them damage in the log could pass
 /// for its end. True if there was any.
 fn set_aside_snapshots(path: &Path, now: Timestamp, notes: &mut Vec<String>) -> Result<bool, StoreError> {
-    let listed = |source| failed("list the folder", path, source);
     let mut found = false;
-    for entry in fs::read_dir(path).map_err(listed)? {
-        let entry = entry.map_err(listed)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with("snap.") {
-            continue;
-        }
-        let file = entry.path();
+    for name in names(path)?.into_iter().filter(|name| name.starts_with("snap.")) {
+        let file = path.join(&name);
         let bytes = fs::read(&file).map_err(|source| failed("read", &file, source))?;
         if is_snapshot(&bytes) {
             continue;
         }
-        let aside = unused(&path.join(format!("bad-{name}-{}", seconds(now))));
-        fs::rename(&file, &aside).map_err(|source| failed("move aside", &file, source))?;
+        let aside = set_aside(&file, now)?;
         notes.push(format!(
             "the store's snapshot {name} was empty or damaged; it was moved to {}, and the log was read in full instead: nothing is lost",
             aside.display()
@@ -174,7 +305,7 @@ fn quarantine(path: &Path, why: &str, now: Timestamp, notes: &mut Vec<String>) -
         return Err(StoreError::Locked { path: path.to_owned() });
     }
     let mut away = path.as_os_str().to_owned();
-    away.push(format!(".quarantine-{}", seconds(now)));
+    away.push(format!("{QUARANTINE}{}", seconds(now)));
     let away = unused(Path::new(&away));
     fs::rename(path, &away).map_err(|source| failed("move into quarantine", path, source))?;
     if let Some(parent) = path.parent() {
@@ -183,7 +314,7 @@ fn quarantine(path: &Path, why: &str, now: Timestamp, notes: &mut Vec<String>) -
     let (path, away) = (path.display(), away.display());
     let note = format!(
         "the store at {path} is damaged ({why}); it was moved as a whole to {away}, and an empty one was begun: interviews and reports from \
-         before are not in it. To restore a backup: stop interviewd, move {path} away, copy the backup's folder to {path}, start again"
+         before are not in it. To restore them: stop interviewd, `interviewd import` the newest backup from before, start again"
     );
     // The new store may still fail to open, and the next start would find it healthy.
     tracing::error!("{note}");
@@ -205,24 +336,24 @@ fn unused(path: &Path) -> PathBuf {
         .unwrap_or_else(|| path.to_owned())
 }
 
+/// Whether these are the bytes of sled's settings: lines of text and their CRC-32; or of none yet, as far as sled is concerned.
+fn are_settings(bytes: &[u8]) -> bool {
+    const NONE_BYTES: usize = 8;
+    match bytes.split_last_chunk::<4>() {
+        Some((text, sum)) => bytes.len() <= NONE_BYTES || crc32fast::hash(text) == u32::from_le_bytes(*sum),
+        None => true,
+    }
+}
+
 /// Whether these are the bytes of a whole snapshot of sled's: its content, 8 bytes of length, the CRC-32 of the content.
 fn is_snapshot(bytes: &[u8]) -> bool {
     let Some((rest, sum)) = bytes.split_last_chunk::<4>() else {
         return false;
     };
     match rest.split_last_chunk::<8>() {
-        Some((content, _)) if !content.is_empty() => crc32(content) == u32::from_le_bytes(*sum),
+        Some((content, _)) if !content.is_empty() => crc32fast::hash(content) == u32::from_le_bytes(*sum),
         _ => false,
     }
-}
-
-/// The CRC-32 of zip and Ethernet, bit by bit: it is needed once in a blue moon.
-fn crc32(bytes: &[u8]) -> u32 {
-    const POLYNOMIAL: u32 = 0xEDB8_8320;
-    let step = |sum: u32| (sum >> 1) ^ if sum & 1 == 1 { POLYNOMIAL } else { 0 };
-    !bytes
-        .iter()
-        .fold(!0, |sum, byte| (0..8).fold(sum ^ u32::from(*byte), |sum, _| step(sum)))
 }
 
 #[cfg(test)]
@@ -230,14 +361,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checksum_is_the_usual_one() {
-        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
-    }
-
-    #[test]
     fn a_snapshot_is_whole_or_none() {
         let content = b"pages".as_slice();
-        let whole = [content, &5u64.to_le_bytes(), &crc32(content).to_le_bytes()].concat();
+        let whole = [content, &5u64.to_le_bytes(), &crc32fast::hash(content).to_le_bytes()].concat();
         assert!(is_snapshot(&whole));
         assert!(!is_snapshot(b""));
         assert!(!is_snapshot(&whole[1..]));

@@ -5,9 +5,9 @@ use std::ops::Bound;
 use super::error::StoreError;
 use super::format;
 use super::keys;
-use super::record::{Head, Page, Record, Summary, View};
+use super::open::guarded;
+use super::record::{Head, Page, Summary, Unfinished, Unreadable, View};
 use super::shelf::{Shelf, missing};
-use super::verbs::Counts;
 use crate::domain::ids::InterviewId;
 use crate::domain::report::Report;
 use crate::domain::state::InterviewState;
@@ -21,6 +21,14 @@ pub(super) fn view(shelf: &Shelf, id: &InterviewId) -> Result<Option<View>, Stor
         *outcomes
             .get_mut(index)
             .ok_or_else(|| missing(format!("the answer {} of the interview {id}", index + 1)))? = Some(outcome);
+    }
+    if let Some(index) = outcomes.iter().position(Option::is_none)
+        && head.settled().is_some_and(InterviewState::is_reported)
+    {
+        return Err(missing(format!(
+            "the outcome of the answer {} of the interview {id}",
+            index + 1
+        )));
     }
     Ok(Some(View {
         record: shelf.record(sequence, &head)?,
@@ -45,9 +53,12 @@ pub(super) fn report_json(shelf: &Shelf, id: &InterviewId) -> Result<Option<Stri
 }
 
 fn report_bytes(shelf: &Shelf, id: &InterviewId) -> Result<Option<Vec<u8>>, StoreError> {
-    match shelf.sequence(id)? {
-        Some(sequence) => shelf.value(&keys::report(sequence)),
-        None => Ok(None),
+    let Some((sequence, head)) = shelf.find(id)? else {
+        return Ok(None);
+    };
+    match (shelf.value(&keys::report(sequence))?, head.report) {
+        (None, Some(_)) => Err(missing(format!("the report of the interview {id}"))),
+        (found, _) => Ok(found),
     }
 }
 
@@ -58,14 +69,37 @@ pub(super) fn rubric(shelf: &Shelf, hash: &str) -> Result<Option<String>, StoreE
         .transpose()
 }
 
-/// All that are neither reported nor cancelled, first submitted first.
-pub(super) fn unfinished(shelf: &Shelf) -> Result<Vec<Record>, StoreError> {
-    let keys = shelf.db.scan_prefix(keys::UNFINISHED).keys();
-    let records = keys.map(|key| {
+/// All that are neither reported nor cancelled, first submitted first. What cannot be read keeps no other from being found.
+pub(super) fn unfinished(shelf: &Shelf) -> Result<Unfinished, StoreError> {
+    let mut found = Unfinished::default();
+    for key in shelf.db.scan_prefix(keys::UNFINISHED).keys() {
         let sequence = sequence(&key?)?;
-        shelf.record(sequence, &shelf.head(sequence)?)
-    });
-    records.collect()
+        let read = guarded(format_args!("the interview no. {sequence}"), || {
+            shelf.record(sequence, &shelf.head(sequence)?)
+        });
+        match read {
+            Ok(record) => found.records.push(record),
+            Err(error) => {
+                let name = name(shelf, sequence);
+                let error = error.about(format_args!("the interview {name}"));
+                found.unreadable.push(Unreadable { name, error });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The id that leads to a sequence, found even if the head cannot be read.
+pub(super) fn name(shelf: &Shelf, sequence: u64) -> String {
+    let of_head = guarded("its head", || Ok(shelf.head(sequence)?.id.to_string()));
+    of_head.unwrap_or_else(|_| {
+        let ids = shelf.db.scan_prefix(keys::IDS).map_while(Result::ok);
+        let mut names = ids.filter(|(_, value)| keys::number(value) == Some(sequence));
+        match names.next() {
+            Some((key, _)) => String::from_utf8_lossy(&key[keys::IDS.len()..]).into_owned(),
+            None => format!("no. {sequence}"),
+        }
+    })
 }
 
 /// At most `limit` interviews (at least one), in that state if one is given, from the cursor on.
@@ -82,8 +116,10 @@ pub(super) fn list(
         next: None,
     };
     for found in candidates(shelf, state, from) {
-        let (sequence, head) = found?;
-        let (of_this, done) = shelf.standing(sequence, &head)?;
+        let Some((sequence, head)) = found? else { continue };
+        let Some((of_this, done)) = readable(sequence, || shelf.standing(sequence, &head)) else {
+            continue;
+        };
         if state.is_some_and(|wanted| wanted != of_this) {
             continue;
         }
@@ -103,12 +139,15 @@ pub(super) fn list(
     Ok(page)
 }
 
+/// An interview's sequence and head; `None`: one that cannot be read.
+type Candidate = Result<Option<(u64, Head)>, StoreError>;
+
 /// Those that may be in that state, in the order of submission: states that end an interview are looked for everywhere, others in their index.
 fn candidates(
     shelf: &Shelf,
     state: Option<InterviewState>,
     after: Option<u64>,
-) -> Box<dyn Iterator<Item = Result<(u64, Head), StoreError>> + '_> {
+) -> Box<dyn Iterator<Item = Candidate> + '_> {
     use InterviewState::{Cancelled, Complete, Open, Partial, Reporting, Scoring};
     let key = match state {
         None | Some(Complete | Partial | Cancelled) => keys::head as fn(u64) -> Vec<u8>,
@@ -121,26 +160,23 @@ fn candidates(
     Box::new(shelf.db.range(range).map(move |entry| {
         let (key, value) = entry?;
         let sequence = sequence(&key)?;
-        let head = match value.is_empty() {
-            true => shelf.head(sequence)?,
-            false => format::decode(format!("the head of the interview no. {sequence}"), &value)?,
-        };
-        Ok((sequence, head))
+        let head = readable(sequence, || match value.is_empty() {
+            true => shelf.head(sequence),
+            false => shelf.head_from(sequence, &value),
+        });
+        Ok(head.map(|head| (sequence, head)))
     }))
 }
 
-/// How many interviews are in each state, from what is stored.
-pub(super) fn recount(shelf: &Shelf) -> Result<Counts, StoreError> {
-    let mut counts = Counts::default();
-    for found in candidates(shelf, None, None) {
-        let (sequence, head) = found?;
-        let (state, _) = shelf.standing(sequence, &head)?;
-        counts.moved(None, Some(state));
-    }
-    Ok(counts)
+/// `None`, and a line in the log, for what cannot be read: a list is of the others.
+fn readable<T>(sequence: u64, read: impl FnOnce() -> Result<T, StoreError>) -> Option<T> {
+    let found = guarded(format_args!("the interview no. {sequence}"), read);
+    found
+        .inspect_err(|error| tracing::error!(%error, number = sequence, "an interview is left out of a list"))
+        .ok()
 }
 
-fn sequence(key: &[u8]) -> Result<u64, StoreError> {
+pub(super) fn sequence(key: &[u8]) -> Result<u64, StoreError> {
     keys::sequence(key).ok_or_else(|| missing("the number of an interview in an index"))
 }
 

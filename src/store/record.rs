@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::error::StoreError;
 use crate::domain::ids::InterviewId;
 use crate::domain::interview::Interview;
 use crate::domain::outcome::Outcome;
@@ -72,6 +73,22 @@ pub enum Recorded {
     AlreadyThere,
     /// Of another generation, of an interview that is deleted or cancelled, or of an answer that it does not have.
     Stale,
+}
+
+/// The interviews that are to go on.
+#[derive(Debug, Default)]
+pub struct Unfinished {
+    /// First submitted first.
+    pub records: Vec<Record>,
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// An interview that is stored but cannot be read.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// Its id; its number in the store if not even that can be read.
+    pub name: String,
+    pub error: StoreError,
 }
 
 /// What lists and states need of a report.

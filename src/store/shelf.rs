@@ -23,7 +23,11 @@ type KeyAndValue = (Vec<u8>, Vec<u8>);
 
 /// Writes that become visible and durable together.
 #[derive(Default)]
-pub(super) struct Changes(pub Batch);
+pub(super) struct Changes {
+    pub batch: Batch,
+    /// Of keys and values.
+    pub bytes: u64,
+}
 
 /// An interview without its answers.
 #[derive(Serialize)]
@@ -72,12 +76,13 @@ impl Shelf {
     }
 
     pub fn head(&self, sequence: u64) -> Result<Head, StoreError> {
-        let what = format!("the head of the interview no. {sequence}");
-        let bytes = self
-            .db
-            .get(keys::head(sequence))?
-            .ok_or_else(|| missing(what.as_str()))?;
-        format::decode(what, &bytes)
+        let bytes = self.db.get(keys::head(sequence))?;
+        let bytes = bytes.ok_or_else(|| missing(format!("the head of the interview no. {sequence}")))?;
+        self.head_from(sequence, &bytes)
+    }
+
+    pub fn head_from(&self, sequence: u64, bytes: &[u8]) -> Result<Head, StoreError> {
+        format::decode(format_args!("the head of the interview no. {sequence}"), bytes)
     }
 
     pub fn record(&self, sequence: u64, head: &Head) -> Result<Record, StoreError> {
@@ -168,12 +173,24 @@ impl Shelf {
 }
 
 impl Changes {
+    pub fn insert(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        self.bytes += (key.len() + value.len()) as u64;
+        self.batch.insert(key, value);
+    }
+
+    pub fn remove(&mut self, key: impl AsRef<[u8]>) {
+        let key = key.as_ref();
+        self.bytes += key.len() as u64;
+        self.batch.remove(key);
+    }
+
     pub fn put_head(&mut self, sequence: u64, head: &Head) {
-        self.0.insert(keys::head(sequence), format::encode(head));
+        self.insert(keys::head(sequence), format::encode(head));
     }
 
     pub fn put_number(&mut self, next: u64) {
-        self.0.insert(keys::COUNTER, format::encode(&next));
+        self.insert(keys::COUNTER, format::encode(&next));
     }
 
     pub fn put_words(&mut self, sequence: u64, interview: &Interview) {
@@ -194,14 +211,14 @@ impl Changes {
     /// A new value in chunks. One that was there before must be cleared first: it may have had more of them.
     pub fn put<T: Serialize>(&mut self, key: &[u8], body: &T) {
         for (index, part) in format::encode(body).chunks(keys::CHUNK_BYTES).enumerate() {
-            self.0.insert(keys::chunk(key, index), part);
+            self.insert(keys::chunk(key, index), part);
         }
     }
 
     /// Removes whatever has a key that begins so; what is put afterwards stays.
     pub fn clear(&mut self, shelf: &Shelf, prefix: &[u8]) -> Result<(), StoreError> {
         for key in shelf.db.scan_prefix(prefix).keys() {
-            self.0.remove(key?);
+            self.remove(key?);
         }
         Ok(())
     }

@@ -1,16 +1,24 @@
 //! What each verb checks and changes. Only the writer calls these, one after the other, so a check holds until its change.
 
+use super::census;
 use super::error::StoreError;
 use super::keys;
+use super::open::guarded;
 use super::reads;
 use super::record::{Accept, Accepted, Added, Head, Phase, Record, Recorded, ReportHead, View};
 use super::shelf::{Changes, Shelf};
+use super::space::{Purpose, Room};
 use crate::domain::ids::{AnswerId, InterviewId};
 use crate::domain::interview::{Answer, Interview};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::report::Report;
 use crate::domain::state::InterviewState;
 use crate::domain::time::Timestamp;
+
+/// How often what is written lies on the disk until sled has collected the older copies.
+const COPIES: u64 = 2;
+/// What a verb costs beside its own bytes: pages around them that sled writes anew.
+const PAGES_BYTES: u64 = 64 * 1024;
 
 /// How many interviews are in each state, in the order of [`InterviewState::ALL`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,7 +29,8 @@ pub(super) struct Books<'a> {
     shelf: &'a Shelf,
     counts: Counts,
     changed: bool,
-    failure: Option<String>,
+    room: Room,
+    failure: Option<sled::Error>,
 }
 
 impl Counts {
@@ -35,11 +44,12 @@ impl Counts {
 }
 
 impl<'a> Books<'a> {
-    pub fn new(shelf: &'a Shelf, counts: Counts) -> Self {
+    pub fn new(shelf: &'a Shelf, counts: Counts, room: Room) -> Self {
         Self {
             shelf,
             counts,
             changed: false,
+            room,
             failure: None,
         }
     }
@@ -53,11 +63,11 @@ impl<'a> Books<'a> {
     }
 
     /// An error if a write went wrong.
-    pub fn failure(&mut self) -> Result<(), String> {
+    pub fn failure(&mut self) -> Result<(), sled::Error> {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    pub fn accept(&mut self, new: Accept) -> Result<Accepted, StoreError> {
+    pub fn accept(&mut self, new: &Accept) -> Result<Accepted, StoreError> {
         let id = &new.interview.id;
         if let Some((sequence, head)) = self.shelf.find(id)? {
             let record = self.shelf.record(sequence, &head)?;
@@ -80,7 +90,7 @@ impl<'a> Books<'a> {
             phase: if new.stays_open { Phase::Open } else { Phase::Finished },
             submitted_at: new.at,
             due_since: (!new.stays_open).then_some(new.at),
-            rubric_hash: new.rubric_hash,
+            rubric_hash: new.rubric_hash.clone(),
             report: None,
         };
         let mut changes = Changes::default();
@@ -90,16 +100,16 @@ impl<'a> Books<'a> {
         for (index, answer) in answers.iter().enumerate() {
             changes.put_answer(number, index, answer);
         }
-        changes.0.insert(keys::id(id.as_str()), &number.to_be_bytes());
-        changes.0.insert(keys::unfinished(number), &[]);
+        changes.insert(keys::id(id.as_str()), number.to_be_bytes());
+        changes.insert(keys::unfinished(number), b"");
         let rubric = keys::rubric(&head.rubric_hash);
         if self.shelf.value(&rubric)?.is_none() {
             changes.put(&rubric, &new.rubric_text.as_ref());
         }
-        self.commit(changes)?;
+        self.commit(changes, Purpose::New)?;
         self.counts.moved(None, Some(head.state(false)));
         Ok(Accepted {
-            record: head.record(number, new.interview),
+            record: head.record(number, new.interview.clone()),
             created: true,
         })
     }
@@ -137,7 +147,7 @@ impl<'a> Books<'a> {
         changes.put_answer(sequence, head.answers, answer);
         head.answers += 1;
         changes.put_head(sequence, &head);
-        self.commit(changes)?;
+        self.commit(changes, Purpose::New)?;
         let record = self.shelf.record(sequence, &head)?;
         Ok(Added { record, created: true })
     }
@@ -157,7 +167,7 @@ impl<'a> Books<'a> {
         head.due_since = Some(at);
         let mut changes = Changes::default();
         changes.put_head(sequence, &head);
-        self.commit(changes)?;
+        self.commit(changes, Purpose::Rest)?;
         let (state, _) = self.shelf.standing(sequence, &head)?;
         self.counts.moved(Some(InterviewState::Open), Some(state));
         Ok((self.shelf.record(sequence, &head)?, true))
@@ -183,7 +193,7 @@ impl<'a> Books<'a> {
         let (before, _) = self.shelf.standing(sequence, &head)?;
         let mut changes = Changes::default();
         changes.put(&key, outcome);
-        self.commit(changes)?;
+        self.commit(changes, Purpose::Rest)?;
         let (after, _) = self.shelf.standing(sequence, &head)?;
         self.counts.moved(Some(before), Some(after));
         Ok(Recorded::Stored)
@@ -207,8 +217,8 @@ impl<'a> Books<'a> {
         changes.clear(self.shelf, &key)?;
         changes.put(&key, report);
         changes.put_head(sequence, &head);
-        changes.0.remove(keys::unfinished(sequence));
-        self.commit(changes)?;
+        changes.remove(keys::unfinished(sequence));
+        self.commit(changes, Purpose::Rest)?;
         self.counts.moved(Some(before), Some(head.state(true)));
         Ok(true)
     }
@@ -243,8 +253,8 @@ impl<'a> Books<'a> {
         head.generation = number;
         head.due_since = Some(at);
         changes.put_head(sequence, &head);
-        changes.0.insert(keys::unfinished(sequence), &[]);
-        self.commit(changes)?;
+        changes.insert(keys::unfinished(sequence), b"");
+        self.commit(changes, Purpose::New)?;
         let (after, _) = self.shelf.standing(sequence, &head)?;
         self.counts.moved(Some(before), Some(after));
         self.shelf.record(sequence, &head)
@@ -269,23 +279,29 @@ impl<'a> Books<'a> {
         // A retry may have left the report of an earlier generation.
         changes.clear(self.shelf, &keys::report(sequence))?;
         changes.put_head(sequence, &head);
-        changes.0.remove(keys::unfinished(sequence));
-        self.commit(changes)?;
+        changes.remove(keys::unfinished(sequence));
+        self.commit(changes, Purpose::Rest)?;
         self.counts.moved(Some(before), Some(InterviewState::Cancelled));
         Ok((self.shelf.record(sequence, &head)?, true))
     }
 
-    pub fn delete(&mut self, id: &InterviewId) -> Result<View, StoreError> {
-        let (sequence, head) = self.known(id)?;
-        let was = reads::view(self.shelf, id)?.ok_or_else(|| StoreError::NotFound(id.clone()))?;
-        let (before, _) = self.shelf.standing(sequence, &head)?;
+    /// Gives what it was; `None` if that could not be read, which does not keep it from being erased.
+    pub fn delete(&mut self, id: &InterviewId) -> Result<Option<View>, StoreError> {
+        let sequence = self.shelf.sequence(id)?;
+        let sequence = sequence.ok_or_else(|| StoreError::NotFound(id.clone()))?;
+        let was = guarded("the interview", || reads::view(self.shelf, id)).unwrap_or_else(|error| {
+            tracing::warn!(interview = id.as_str(), %error, "what is erased could not be read");
+            None
+        });
+        let head = self.shelf.head(sequence).ok();
+        let before = head.map(|head| census::standing(self.shelf, sequence, &head).0);
         let mut changes = Changes::default();
         changes.clear(self.shelf, &keys::interview(sequence))?;
-        changes.0.remove(keys::head(sequence));
-        changes.0.remove(keys::unfinished(sequence));
-        changes.0.remove(keys::id(id.as_str()));
-        self.commit(changes)?;
-        self.counts.moved(Some(before), None);
+        changes.remove(keys::head(sequence));
+        changes.remove(keys::unfinished(sequence));
+        changes.remove(keys::id(id.as_str()));
+        self.commit(changes, Purpose::Rest)?;
+        self.counts.moved(before, None);
         Ok(was)
     }
 
@@ -299,12 +315,21 @@ impl<'a> Books<'a> {
         Ok(found.filter(|(_, head)| head.generation == generation && head.phase != Phase::Cancelled))
     }
 
-    fn commit(&mut self, changes: Changes) -> Result<(), StoreError> {
+    /// Nothing is tried that would leave the disk too full.
+    fn commit(&mut self, changes: Changes, purpose: Purpose) -> Result<(), StoreError> {
+        let needed = changes.bytes.saturating_mul(COPIES).saturating_add(PAGES_BYTES);
+        if needed > self.room.of(purpose) {
+            return Err(StoreError::Full(format!(
+                "about {} KiB are needed, and that would leave less free than store.free_floor_mib keeps",
+                needed.div_ceil(1024)
+            )));
+        }
+        self.room.take(needed);
         self.changed = true;
-        self.shelf.db.apply_batch(changes.0).map_err(|source| {
-            self.failure = Some(format!("a write failed: {source}"));
+        self.shelf.db.apply_batch(changes.batch).map_err(|source| {
+            self.failure = Some(source.clone());
             StoreError::Sled {
-                doing: "write to the store",
+                doing: "write to the store".to_owned(),
                 source,
             }
         })

@@ -1,74 +1,138 @@
 //! The one thread that writes: it takes all verbs that wait, applies them, makes them durable together, and answers them.
+//!
+//! Where the disk is full, verbs that can wait are held until there is room, and sled, which does not get over a full disk, is opened again.
 
 use std::any::Any;
+use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::Options;
 use super::disk::{self, Durable};
 use super::error::StoreError;
+use super::open;
 use super::shelf::Shelf;
+use super::space::{Ballast, Room, is_full};
 use super::verbs::{Books, Counts};
 use crate::crash_points::CrashPoint;
+use crate::domain::time::Timestamp;
 
 /// Verbs that may wait, and the most of them that share one flush.
 pub(super) const WAITING_MAX: usize = 1_024;
+/// sled writes while it opens: a snapshot, and the rest of a segment. With less than this it is not tried.
+pub(super) const OPENING_BYTES: u64 = 2 * 1024 * 1024;
+
+/// What keeps a store from taking everything that it is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// The disk is nearly full: interviews are refused, results are kept.
+    Short(String),
+    /// The disk is full: nothing is written until there is room and sled has been opened again.
+    Full(String),
+    /// Nobody knows what of the last writes will be there: nothing is written before a restart.
+    Broken(String),
+}
+
+impl Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Short(reason) => write!(f, "the store takes no new interviews: {reason}"),
+            Self::Full(reason) => write!(f, "the store waits for room: {reason}"),
+            Self::Broken(reason) => write!(f, "the store takes no more writes: {reason}"),
+        }
+    }
+}
 
 /// What the writer and the readers share.
 pub(super) struct Shared {
     pub path: PathBuf,
-    /// Written while a round is applied *and* made durable, so that nobody reads what a crash could take back. `None` once shut down.
+    /// Written while a round is applied *and* made durable, so that nobody reads what a crash could take back. `None` once shut down, and while
+    /// it cannot be opened.
     pub shelf: RwLock<Option<Shelf>>,
-    /// Why nothing is written any more.
-    pub broken: OnceLock<String>,
+    pub trouble: Mutex<Option<Trouble>>,
+    /// Verbs that wait for room.
+    pub held: AtomicUsize,
     /// As of the last durable round.
     pub counts: Mutex<Counts>,
 }
 
+impl Shared {
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            shelf: RwLock::new(None),
+            trouble: Mutex::new(None),
+            held: AtomicUsize::new(0),
+            counts: Mutex::new(Counts::default()),
+        }
+    }
+
+    pub fn trouble(&self) -> Option<Trouble> {
+        lock(&self.trouble).clone()
+    }
+
+    /// Why there is no shelf.
+    pub fn why_shut(&self) -> StoreError {
+        match self.trouble() {
+            Some(Trouble::Full(reason)) => StoreError::Full(reason),
+            Some(Trouble::Broken(reason)) => StoreError::Broken(reason),
+            Some(Trouble::Short(_)) | None => StoreError::ShutDown,
+        }
+    }
+}
+
 pub(super) enum Message {
     Work(Box<dyn Work>),
+    /// Looks after the disk; answered with what opening had to say, if the store has been opened again.
+    Tend(Timestamp, oneshot::Sender<Option<Vec<String>>>),
     Stop,
 }
 
 /// A verb on its way through the writer.
 pub(super) trait Work: Send {
+    /// May come again, if the verb was held.
     fn apply(&mut self, books: &mut Books<'_>);
-    /// `durable` is an error, with the reason, if the round failed.
-    fn answer(self: Box<Self>, durable: Result<(), &str>);
+    /// Whether it rather waits for room than be answered.
+    fn can_wait(&self, stopped: Option<&Trouble>) -> bool;
+    /// `stopped`: why the round was not made durable.
+    fn answer(self: Box<Self>, stopped: Option<&Trouble>);
 }
 
 /// A verb as a function, its result, and who asked.
 pub(super) struct Verb<F, T> {
-    verb: Option<F>,
-    result: Option<Result<T, StoreError>>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
-}
-
-impl<F, T> Verb<F, T> {
-    pub fn new(verb: F, reply: oneshot::Sender<Result<T, StoreError>>) -> Self {
-        Self {
-            verb: Some(verb),
-            result: None,
-            reply,
-        }
-    }
+    pub verb: F,
+    pub is_patient: bool,
+    pub result: Option<Result<T, StoreError>>,
+    pub reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
 impl<F, T> Work for Verb<F, T>
 where
-    F: FnOnce(&mut Books<'_>) -> Result<T, StoreError> + Send,
+    F: Fn(&mut Books<'_>) -> Result<T, StoreError> + Send,
     T: Send,
 {
     fn apply(&mut self, books: &mut Books<'_>) {
-        self.result = self.verb.take().map(|verb| verb(books));
+        self.result = Some((self.verb)(books));
     }
 
-    fn answer(self: Box<Self>, durable: Result<(), &str>) {
-        let result = match durable {
-            Ok(()) => self.result.expect("a round that went well has applied every verb"),
-            Err(reason) => Err(StoreError::Broken(reason.to_owned())),
+    fn can_wait(&self, stopped: Option<&Trouble>) -> bool {
+        let lacks_room = match stopped {
+            Some(trouble) => matches!(trouble, Trouble::Full(_)),
+            None => matches!(self.result, Some(Err(StoreError::Full(_)))),
+        };
+        self.is_patient && lacks_room
+    }
+
+    fn answer(self: Box<Self>, stopped: Option<&Trouble>) {
+        let result = match (stopped, self.result) {
+            (Some(Trouble::Full(reason)), _) => Err(StoreError::Full(reason.clone())),
+            (Some(Trouble::Broken(reason) | Trouble::Short(reason)), _) => Err(StoreError::Broken(reason.clone())),
+            (None, Some(result)) => result,
+            (None, None) => Err(StoreError::ShutDown),
         };
         // Who asked may have gone; the verb is done all the same.
         let _ = self.reply.send(result);
@@ -76,16 +140,42 @@ where
 }
 
 pub(super) struct Writer {
-    pub shared: Arc<Shared>,
-    pub disk: Box<dyn Durable>,
+    shared: Arc<Shared>,
+    disk: Box<dyn Durable>,
+    ballast: Ballast,
+    options: Options,
+    /// Verbs that wait for room, in the order in which they came.
+    held: Vec<Box<dyn Work>>,
 }
 
 impl Writer {
+    pub fn new(shared: Arc<Shared>, disk: Box<dyn Durable>, options: Options) -> Self {
+        Self {
+            ballast: Ballast::new(&shared.path, options.reserve),
+            shared,
+            disk,
+            options,
+            held: Vec::new(),
+        }
+    }
+
+    /// Opens the store for the first time; gives what had to be moved aside. A full disk is no error: it is tried again when the store is tended.
+    pub fn begin(&mut self, now: Timestamp) -> Result<Vec<String>, StoreError> {
+        match self.open(now) {
+            Err(error) if error.is_full() => {
+                self.stop(Trouble::Full(full(&error)));
+                Ok(Vec::new())
+            }
+            other => other,
+        }
+    }
+
     /// Runs until it is told to stop or nobody is left who could ask; then lets go of the database, and of `running`.
     pub fn run(mut self, mut inbox: mpsc::Receiver<Message>, running: watch::Sender<()>) {
         while let Some(first) = inbox.blocking_recv() {
             self.turn(first, &mut inbox);
         }
+        self.serve_held();
         self.release();
         drop(running);
     }
@@ -97,6 +187,9 @@ impl Writer {
         while let Some(next) = message {
             match next {
                 Message::Work(one) => work.push(one),
+                Message::Tend(now, reply) => {
+                    let _ = reply.send(self.tend(now)); // who asked may have gone
+                }
                 // What was sent before is still received.
                 Message::Stop => inbox.close(),
             }
@@ -106,61 +199,238 @@ impl Writer {
                 None
             };
         }
-        if !work.is_empty() {
-            self.serve(work);
-        }
+        self.serve(work);
     }
 
     fn serve(&mut self, mut work: Vec<Box<dyn Work>>) {
-        if self.shared.broken.get().is_none()
-            && let Err(reason) = self.round(&mut work)
-        {
-            tracing::error!(reason, "the store takes no more writes");
-            self.shared.broken.get_or_init(|| reason);
+        if work.is_empty() {
+            return;
         }
-        let durable = self.shared.broken.get().map_or(Ok(()), |reason| Err(reason.as_str()));
+        if self.stopped().is_none()
+            && let Err(trouble) = self.round(&mut work)
+        {
+            self.stop(trouble);
+        }
+        let stopped = self.stopped();
         for one in work {
-            one.answer(durable);
+            match one.can_wait(stopped.as_ref()) {
+                true => self.held.push(one),
+                false => one.answer(stopped.as_ref()),
+            }
             CrashPoint::VerbAnswered.reached();
         }
+        self.shared.held.store(self.held.len(), Ordering::Relaxed);
+    }
+
+    fn serve_held(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        self.serve(held);
+    }
+
+    /// Why nothing is written.
+    fn stopped(&self) -> Option<Trouble> {
+        self.shared
+            .trouble()
+            .filter(|trouble| !matches!(trouble, Trouble::Short(_)))
+    }
+
+    fn stop(&mut self, trouble: Trouble) {
+        tracing::error!("{trouble}");
+        if let Trouble::Full(_) = trouble {
+            self.give_up_ballast();
+        }
+        *lock(&self.shared.trouble) = Some(trouble);
     }
 
     /// Apply, flush, sync. An error says why it is not known what of the round will last.
-    fn round(&mut self, work: &mut [Box<dyn Work>]) -> Result<(), String> {
+    fn round(&mut self, work: &mut [Box<dyn Work>]) -> Result<(), Trouble> {
+        let room = self.look();
         let mut guard = write(&self.shared.shelf);
-        let shelf = guard.as_mut().ok_or("it has been shut down")?;
-        let mut books = Books::new(shelf, *lock(&self.shared.counts));
+        let shelf = guard
+            .as_mut()
+            .ok_or(Trouble::Broken("it has been shut down".to_owned()))?;
+        let mut books = Books::new(shelf, *lock(&self.shared.counts), room);
         let disk = &mut self.disk;
         CrashPoint::RoundBegun.reached();
-        let ran = catch_unwind(AssertUnwindSafe(|| {
+        let ran = catch_unwind(AssertUnwindSafe(|| -> Result<Counts, Trouble> {
             for one in work {
                 one.apply(&mut books);
-                books.failure()?;
+                books.failure().map_err(|error| of_sled("a write", &error))?;
                 CrashPoint::VerbApplied.reached();
             }
             if books.has_changed() {
                 CrashPoint::RoundApplied.reached();
-                shelf.db.flush().map_err(|error| format!("a flush failed: {error}"))?;
+                shelf.db.flush().map_err(|error| of_sled("a flush", &error))?;
                 CrashPoint::RoundFlushed.reached();
-                disk.sync().map_err(|error| format!("a sync failed: {error}"))?;
+                // After this nobody knows what the kernel has dropped, whatever it says was lacking.
+                disk.sync()
+                    .map_err(|error| Trouble::Broken(format!("a sync failed: {error}")))?;
                 CrashPoint::RoundSynced.reached();
             }
             Ok(books.counts())
         }));
-        let counts = ran.unwrap_or_else(|panic| Err(format!("a write panicked: {}", said(&*panic))))?;
-        *lock(&self.shared.counts) = counts;
+        let panicked =
+            |panic: Box<dyn Any + Send>| Err(Trouble::Broken(format!("a write panicked: {}", said(&*panic))));
+        *lock(&self.shared.counts) = ran.unwrap_or_else(panicked)?;
         Ok(())
     }
 
-    /// Closes the database and returns when its lock is free.
-    pub fn release(&self) {
-        let shelf = write(&self.shared.shelf).take();
-        // sled syncs as it closes and panics if that fails; whatever was acknowledged is on the disk already.
-        let closed = catch_unwind(AssertUnwindSafe(|| drop(shelf)));
-        if closed.is_err() || !disk::wait_until_free(&self.shared.path) {
-            tracing::warn!("the store did not close cleanly; nothing that was acknowledged is lost");
+    /// Measures what may be written, and gives up the ballast if that is too little.
+    fn look(&mut self) -> Room {
+        let Some(mut free) = self.free() else {
+            return Room::UNLIMITED; // it cannot be measured; sled will see whether there is room
+        };
+        if free < self.ballast.floor_bytes() && self.give_up_ballast() {
+            free = self.free().unwrap_or(free);
+        }
+        let short = self.ballast.is_short(free).then(|| {
+            Trouble::Short(format!(
+                "{} are free on the disk of {}, and more than {} must be (store.free_floor_mib and store.ballast_mib)",
+                mib(free),
+                self.shared.path.display(),
+                mib(self.ballast.wanted_bytes())
+            ))
+        });
+        let mut trouble = lock(&self.shared.trouble);
+        match (&*trouble, &short) {
+            (Some(Trouble::Full(_) | Trouble::Broken(_)), _) => {}
+            (None, Some(short)) => tracing::error!("{short}"),
+            (Some(_), None) => tracing::info!("there is room on the disk again: the store takes new interviews"),
+            _ => {}
+        }
+        if !matches!(&*trouble, Some(Trouble::Full(_) | Trouble::Broken(_))) {
+            *trouble = short;
+        }
+        self.ballast.room(free)
+    }
+
+    fn free(&mut self) -> Option<u64> {
+        let free = self.disk.free_bytes();
+        free.inspect_err(|error| tracing::warn!(%error, "the free space of the store's disk cannot be measured"))
+            .ok()
+    }
+
+    /// True if there was one.
+    fn give_up_ballast(&self) -> bool {
+        match self.ballast.give_up() {
+            Ok(true) => {
+                tracing::warn!("the disk is nearly full: the store's ballast was given up to make room");
+                true
+            }
+            Ok(false) => false,
+            Err(error) => {
+                tracing::error!(%error, "the store's ballast cannot be given up");
+                false
+            }
         }
     }
+
+    /// What is done from time to time: opens sled again after a full disk, puts the ballast back, does what waits for room. Gives what opening
+    /// had to say if it has been opened.
+    fn tend(&mut self, now: Timestamp) -> Option<Vec<String>> {
+        let opened = match self.stopped() {
+            Some(Trouble::Full(_)) => self.open_again(now),
+            _ => None,
+        };
+        if self.stopped().is_none() {
+            self.look();
+            let free = self.free().unwrap_or(0);
+            if self.ballast.is_due(free)
+                && let Err(error) = self.ballast.put_in_place()
+            {
+                tracing::warn!(%error, "the store's ballast cannot be made");
+            }
+            self.serve_held();
+        }
+        opened
+    }
+
+    fn open_again(&mut self, now: Timestamp) -> Option<Vec<String>> {
+        self.give_up_ballast();
+        if self.free().is_some_and(|free| free < OPENING_BYTES) {
+            return None;
+        }
+        match self.open(now) {
+            Ok(notes) => {
+                tracing::info!("there is room on the disk again: the store has been opened");
+                Some(notes)
+            }
+            Err(error) => {
+                *lock(&self.shared.trouble) = Some(match error.is_full() {
+                    true => Trouble::Full(full(&error)),
+                    false => Trouble::Broken(error.to_string()),
+                });
+                None
+            }
+        }
+    }
+
+    /// Opens the database, letting go of what was open. Reads wait meanwhile.
+    fn open(&mut self, now: Timestamp) -> Result<Vec<String>, StoreError> {
+        if self.free().is_some_and(|free| free < self.ballast.floor_bytes()) {
+            self.give_up_ballast();
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut guard = write(&shared.shelf);
+        close(&shared, guard.take());
+        let found = open::open(&shared.path, &self.options, now)?;
+        self.disk.open()?;
+        *lock(&shared.counts) = found.counts;
+        *lock(&shared.trouble) = None;
+        *guard = Some(found.shelf);
+        drop(guard);
+        let free = self.free().unwrap_or(0);
+        if self.ballast.is_due(free) {
+            // If it cannot be made, looking says what is lacking.
+            let _ = self.ballast.put_in_place();
+        }
+        self.look();
+        Ok(found.notes)
+    }
+
+    /// Closes the database and returns when its lock is free.
+    pub fn release(&mut self) {
+        let shelf = write(&self.shared.shelf).take();
+        let was_well = shelf.is_some() && self.stopped().is_none();
+        close(&self.shared, shelf);
+        let has_room = self.free().is_none_or(|free| free >= OPENING_BYTES);
+        if was_well
+            && has_room
+            && let Err(error) = open::checkpoint(&self.shared.path, &self.options)
+        {
+            tracing::warn!(%error, "the next opening cannot hold the store against this stop");
+        }
+    }
+}
+
+fn close(shared: &Shared, shelf: Option<Shelf>) {
+    if shelf.is_none() {
+        return;
+    }
+    // sled syncs as it closes and panics if that fails; whatever was acknowledged is on the disk already.
+    let closed = catch_unwind(AssertUnwindSafe(|| drop(shelf)));
+    if closed.is_err() || !disk::wait_until_free(&shared.path) {
+        tracing::warn!("the store did not close cleanly; nothing that was acknowledged is lost");
+    }
+}
+
+fn of_sled(what: &str, error: &sled::Error) -> Trouble {
+    match error {
+        sled::Error::Io(error) if is_full(error) => Trouble::Full(format!("the disk was full at {what}")),
+        _ => Trouble::Broken(format!("{what} failed: {error}")),
+    }
+}
+
+/// An error that says that there is no room.
+fn full(error: &StoreError) -> String {
+    match error {
+        StoreError::Full(reason) => reason.clone(),
+        other => format!("{other}, because the disk is full"),
+    }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// The words of a panic.

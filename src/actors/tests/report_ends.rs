@@ -64,6 +64,30 @@ async fn a_report_that_cannot_be_stored_is_told_to_nobody_and_its_interview_rest
 }
 
 #[actix::test]
+async fn a_report_that_the_store_has_kept_without_knowing_is_told_as_any_other() {
+    let other = World::new().await;
+    let interview = interview(1, &[TEXT]);
+    let life = other.open(&interview, true).await;
+    other.ended(&life, "a1", scored("하나")).await;
+    other.narrated(&life, Ok(narrative())).await;
+    let report = other.report(&interview).unwrap();
+    let world = World::new().await;
+    let life = world.open(&interview, true).await;
+    world.ended(&life, "a1", scored("하나")).await;
+    // As after a disk that was full: it is there, but whoever stored it was told otherwise and comes again.
+    assert!(
+        world
+            .store
+            .finish(&interview.id, life.generation, report)
+            .await
+            .unwrap()
+    );
+    world.narrated(&life, Ok(narrative())).await;
+    assert_eq!(world.told.lines().last().unwrap(), "iv1 ready complete 1/1");
+    assert_eq!((world.done.borrow().len(), world.counters.snapshot().reports), (1, 1));
+}
+
+#[actix::test]
 async fn settling_waits_for_the_report_that_the_last_outcome_brings() {
     let world = World::new().await;
     let interview = interview(1, &[TEXT]);

@@ -41,6 +41,8 @@ pub struct Asked {
     pub taken_max: usize,
     /// Whether the daemon accepted nothing at some time, and all the time.
     pub was_draining: bool,
+    /// Whether the store refused something at some time.
+    pub was_in_trouble: bool,
     pub draining_only: bool,
 }
 
@@ -156,7 +158,7 @@ impl Asked {
         match reply {
             Err(fault) => {
                 let from_without = match fault.kind {
-                    Kind::Storage => process.is_broken(),
+                    Kind::Storage => self.was_in_trouble || process.is_in_trouble(),
                     Kind::Draining => self.was_draining && self.op.places().is_some(),
                     Kind::Busy => {
                         let max = process.daemon.room.max();

@@ -192,6 +192,11 @@ impl World {
                 self.history.add("the disk fails".to_owned());
                 process.hand.fail();
             }
+            94 => {
+                let is_full = self.chance.below(3) == 0;
+                self.history.add(format!("the disk is full: {is_full}"));
+                process.hand.set_full(is_full);
+            }
             // An operator starts again what takes no more writes.
             92 if process.is_broken() => return Some(self.kill("killed, as the disk has failed")),
             93 if self.chance.below(2) == 0 => return Some(self.stop(process).await),
@@ -308,6 +313,7 @@ impl World {
             op,
             taken_max: process.daemon.room.taken(),
             was_draining: draining,
+            was_in_trouble: process.is_in_trouble(),
             draining_only: draining,
         });
     }
@@ -344,6 +350,7 @@ impl World {
         for asked in &mut self.asked {
             asked.taken_max = asked.taken_max.max(taken);
             asked.was_draining |= draining;
+            asked.was_in_trouble |= process.is_in_trouble();
             asked.draining_only &= draining;
         }
         for (ticket, reply) in process.replies() {
@@ -382,6 +389,7 @@ impl World {
         if process.hand.fails() {
             return self.kill("killed, as the disk fails");
         }
+        process.hand.set_full(false);
         process.rig.is_calm.set(true);
         let _ = process.daemon.set_draining(false).await;
         // Engines that still have something before them go.
@@ -439,7 +447,10 @@ impl World {
         assert_eq!(process.daemon.room.taken(), 0, "places in the queue");
         let pool = process.daemon.pool.send(Describe).await.unwrap();
         assert_eq!((pool.queued_interviews, pool.queued_answers), (0, 0));
-        assert_eq!(process.daemon.store.unfinished().unwrap(), []);
+        let unfinished = process.daemon.store.unfinished().unwrap();
+        assert!(unfinished.records.is_empty() && unfinished.unreadable.is_empty());
+        assert_eq!(process.daemon.store.trouble(), None);
+        assert_eq!(process.daemon.lives.line(), Default::default());
         self.history.add(format!("the end, after {} processes", self.lives));
     }
 }

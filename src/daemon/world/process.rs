@@ -84,7 +84,9 @@ impl Process {
         let events = daemon.hub.subscribe(None, 1 << 20);
         daemon.recover();
         let beginner = Arc::clone(&daemon);
-        actix::spawn(async move { beginner.lives.keep_beginning().await });
+        actix::spawn(async move { beginner.keep_beginning().await });
+        let tender = Arc::clone(&daemon);
+        actix::spawn(async move { tender.tend_store().await });
         let keeper = Arc::clone(&daemon);
         actix::spawn(async move { keeper.look_for_forgotten().await });
         Self {
@@ -98,8 +100,14 @@ impl Process {
         }
     }
 
+    /// Whether the store takes no more writes before a restart.
     pub fn is_broken(&self) -> bool {
-        self.daemon.store.broken().is_some()
+        self.hand.is_broken()
+    }
+
+    /// Whether the store refuses something, for whatever reason.
+    pub fn is_in_trouble(&self) -> bool {
+        self.hand.lacks_room() || self.daemon.store.trouble().is_some()
     }
 
     pub fn ask(&self, ticket: u64, call: Call) {

@@ -1,49 +1,12 @@
 //! Group commit, failures of the disk, shutting down, and values of every size.
 
-use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::*;
-
-/// A disk that counts its syncs and fails from one of them on.
-struct Disk {
-    syncs: Arc<AtomicU64>,
-    fails_from: u64,
-}
-
-impl Durable for Disk {
-    fn sync(&mut self) -> io::Result<()> {
-        // Slow enough for others to queue up behind it.
-        thread::sleep(std::time::Duration::from_millis(2));
-        match self.syncs.fetch_add(1, Ordering::SeqCst) < self.fails_from {
-            true => Ok(()),
-            false => Err(io::Error::other("the disk is gone")),
-        }
-    }
-}
-
-/// A store on such a disk, and how often it has synced.
-fn on_disk(folder: &Path, fails_from: u64) -> (Store, Arc<AtomicU64>) {
-    let path = folder.join("store");
-    let found = open::open(&path, &Options::default(), at(0)).unwrap();
-    let shared = Shared {
-        path,
-        shelf: RwLock::new(Some(found.shelf)),
-        broken: OnceLock::new(),
-        counts: Mutex::new(found.counts),
-    };
-    let syncs = Arc::new(AtomicU64::new(0));
-    let disk = Disk {
-        syncs: Arc::clone(&syncs),
-        fails_from,
-    };
-    (Store::start(shared, Box::new(disk)).unwrap(), syncs)
-}
 
 #[tokio::test]
 async fn of_a_thousand_that_open_the_same_interview_one_creates_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, syncs) = on_disk(folder.path(), u64::MAX);
+    let disk = Script::of(folder.path());
+    let store = disk.open(Reserve::default());
     let tasks: Vec<_> = (0..1_000)
         .map(|_| {
             let store = store.clone();
@@ -54,13 +17,87 @@ async fn of_a_thousand_that_open_the_same_interview_one_creates_it() {
     for task in tasks {
         created += usize::from(task.await.unwrap());
     }
-    assert_eq!((created, syncs.load(Ordering::SeqCst)), (1, 1));
+    assert_eq!((created, disk.syncs()), (1, 1));
+}
+
+#[tokio::test]
+async fn of_a_thousand_with_one_id_and_two_contents_one_creates_it_and_the_other_content_is_a_conflict() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let tasks: Vec<_> = (0..1_000)
+        .map(|n| {
+            let (store, text) = (store.clone(), ["하나", "둘"][n % 2]);
+            tokio::spawn(async move { (text, store.accept(whole("iv", &[text])).await) })
+        })
+        .collect();
+    let (mut created, mut same, mut conflicts) = (Vec::new(), Vec::new(), Vec::new());
+    for task in tasks {
+        match task.await.unwrap() {
+            (text, Ok(accepted)) if accepted.created => created.push(text),
+            (text, Ok(_)) => same.push(text),
+            (text, Err(StoreError::Conflict(_))) => conflicts.push(text),
+            (_, Err(error)) => panic!("{error}"),
+        }
+    }
+    assert_eq!((created.len(), same.len(), conflicts.len()), (1, 499, 500));
+    assert!(same.iter().all(|text| *text == created[0]) && conflicts.iter().all(|text| *text != created[0]));
+    assert_eq!(store.viewed("iv").record.interview.answers()[0].text, created[0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_lives_of_one_id_overlap_each_keeps_only_its_own_results() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let mut results = tokio::task::JoinSet::new();
+    let mut earlier = Vec::new();
+    for life in 0..50 {
+        let generation = store
+            .accept(whole("iv", &["하나", "둘"]))
+            .await
+            .unwrap()
+            .record
+            .generation;
+        for answer in ["a1", "a2"] {
+            let store = store.clone();
+            results.spawn(async move {
+                let outcome = scored(&generation.to_string());
+                store
+                    .record(&id("iv"), generation, &answer_id(answer), outcome)
+                    .await
+                    .unwrap()
+            });
+        }
+        if life % 3 == 0 {
+            tokio::task::yield_now().await;
+        }
+        let view = store.viewed("iv");
+        let own = scored(&view.record.generation.to_string());
+        assert!(view.outcomes.iter().flatten().all(|outcome| *outcome == own));
+        if life < 49 {
+            let was = store.delete(&id("iv")).await.unwrap().unwrap();
+            assert!(was.outcomes.iter().flatten().all(|outcome| *outcome == own));
+            earlier.push(generation);
+        }
+    }
+    results.join_all().await;
+    for generation in earlier {
+        let late = store
+            .record(&id("iv"), generation, &answer_id("a1"), scored("late"))
+            .await;
+        assert_eq!(late.unwrap(), Recorded::Stale);
+    }
+    let view = store.viewed("iv");
+    assert_eq!(
+        view.outcomes,
+        vec![Some(scored(&view.record.generation.to_string())); 2]
+    );
 }
 
 #[tokio::test]
 async fn many_share_one_sync() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, syncs) = on_disk(folder.path(), u64::MAX);
+    let disk = Script::of(folder.path());
+    let store = disk.open(Reserve::default());
     let tasks: Vec<_> = (0..200)
         .map(|n| {
             let store = store.clone();
@@ -70,27 +107,105 @@ async fn many_share_one_sync() {
     for task in tasks {
         assert!(task.await.unwrap());
     }
-    assert!(syncs.load(Ordering::SeqCst) < 50, "{syncs:?}");
+    assert!(disk.syncs() < 50, "{}", disk.syncs());
     assert_eq!(store.counted(), [0, 200, 0, 0, 0, 0]);
 }
 
 #[tokio::test]
 async fn after_a_failed_sync_nothing_is_written_but_everything_read() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, syncs) = on_disk(folder.path(), 1);
+    let mut disk = Script::of(folder.path());
+    disk.fails_from = 1;
+    let store = disk.open(Reserve::default());
     store.accept(whole("before", &["하나"])).await.unwrap();
-    assert_eq!(store.broken(), None);
+    assert_eq!(store.trouble(), None);
     for _ in 0..2 {
         let error = store.accept(whole("during", &["하나"])).await.unwrap_err();
         assert!(matches!(error, StoreError::Broken(_)) && error.to_string().contains("the disk is gone"));
     }
-    assert!(store.broken().unwrap().contains("a sync failed"));
+    let trouble = store.trouble().unwrap();
+    assert!(
+        trouble.contains("takes no more writes: a sync failed: the disk is gone"),
+        "{trouble}"
+    );
     let repeated = store.accept(whole("before", &["하나"])).await;
     assert!(matches!(repeated, Err(StoreError::Broken(_))));
-    assert_eq!(syncs.load(Ordering::SeqCst), 2);
+    assert_eq!(disk.syncs(), 2);
     assert_eq!(store.state("before"), InterviewState::Scoring);
     assert_eq!(store.counted(), [0, 1, 0, 0, 0, 0]);
     store.shut_down().await;
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_and_nobody_sees_it_before_a_slow_sync_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut disk = Script::of(folder.path());
+    let (sync, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    disk.before_sync = Arc::new(move |_| wait.lock().unwrap().recv().unwrap());
+    let store = disk.open(Reserve::default());
+    let asked = store.clone();
+    let accepted = tokio::spawn(async move { asked.accept(whole("iv", &["하나"])).await });
+    let looking = store.clone();
+    let seen = tokio::task::spawn_blocking(move || {
+        // The writer is in its sync by now.
+        while looking.inner.shared.shelf.try_read().is_ok() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        looking.view(&id("iv")).unwrap()
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!accepted.is_finished() && !seen.is_finished());
+    sync.send(()).unwrap();
+    assert!(accepted.await.unwrap().unwrap().created);
+    assert!(seen.await.unwrap().is_some(), "a read waits for the sync");
+}
+
+/// What a power loss in the midst of a sync may leave: the data file as it was at the sync before, with some of what was written since.
+fn torn(before: &[u8], now: &[u8], dice: &mut u64) -> Vec<u8> {
+    let mut torn = before.to_vec();
+    torn.resize(now.len(), 0);
+    for (page, (to, from)) in torn.chunks_mut(4_096).zip(now.chunks(4_096)).enumerate() {
+        *dice = dice
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(page as u64 + 1);
+        if *dice >> 63 == 1 {
+            to[..from.len()].copy_from_slice(from);
+        }
+    }
+    torn
+}
+
+#[tokio::test]
+async fn a_write_that_is_torn_takes_nothing_with_it_that_was_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut disk = Script::of(folder.path());
+    let db = disk.store.join("db");
+    // The file as each sync found it: what came before is on the disk, what is new may be torn.
+    let states: Arc<std::sync::Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let kept = Arc::clone(&states);
+    disk.before_sync = Arc::new(move |_| kept.lock().unwrap().push(std::fs::read(&db).unwrap()));
+    let store = disk.open(Reserve::default());
+    for n in 0..12 {
+        store
+            .accept(whole(&format!("iv{n}"), &["하나".repeat(500).as_str()]))
+            .await
+            .unwrap();
+    }
+    let states = states.lock().unwrap().clone();
+    let mut dice = 7;
+    for (n, pair) in states.windows(2).enumerate() {
+        let copy = copied(&store);
+        std::fs::write(copy.path().join("store/db"), torn(&pair[0], &pair[1], &mut dice)).unwrap();
+        let again = super::store(copy.path());
+        for (m, is_certain) in (0..=n + 1).map(|m| (m, m <= n)) {
+            let name = format!("iv{m}");
+            match again.view(&id(&name)).unwrap() {
+                Some(view) => assert_eq!(view, store.viewed(&name)),
+                None => assert!(!is_certain, "{name} was acknowledged before sync {n}"),
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -101,7 +216,7 @@ async fn a_verb_that_panics_breaks_the_store_and_not_the_process() {
         .write(|_| -> Result<(), StoreError> { panic!("a page is gone") })
         .await;
     assert!(matches!(result, Err(StoreError::Broken(text)) if text.contains("a page is gone")));
-    assert_eq!(store.unfinished().unwrap(), []);
+    assert_eq!(store.going_on(), []);
 }
 
 #[tokio::test]
@@ -162,7 +277,7 @@ async fn values_of_every_size_stay_out_of_files_of_their_own() {
 }
 
 /// The files as a kill at this moment would leave them.
-fn copied(store: &Store) -> tempfile::TempDir {
+pub(super) fn copied(store: &Store) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     let target = copy.path().join("store");
     std::fs::create_dir_all(target.join("blobs")).unwrap();

@@ -17,7 +17,7 @@ async fn a_retry_keeps_what_is_scored_and_the_old_report_until_the_new_one() {
     assert_eq!(view.outcomes, [Some(scored("kept")), None, Some(scored("too"))]);
     assert_eq!((view.state(), view.done()), (InterviewState::Scoring, 2));
     assert_eq!(store.report(&id("iv")).unwrap(), Some(old));
-    assert_eq!(store.unfinished().unwrap(), std::slice::from_ref(&again));
+    assert_eq!(store.going_on(), std::slice::from_ref(&again));
     // What the first generation still sends means nothing any more.
     let stale = store
         .record(&id("iv"), first.generation, &answer_id("a2"), scored("stale"))
@@ -78,7 +78,7 @@ async fn a_cancelled_interview_counts_as_done_and_takes_nothing_more() {
         .unwrap();
     assert_eq!(late, Recorded::Stale);
     assert!(!store.accept(whole("iv", &["하나", "둘"])).await.unwrap().created);
-    assert_eq!(store.unfinished().unwrap(), []);
+    assert_eq!(store.going_on(), []);
     let error = store
         .add_answer(&id("iv"), answer(&["1", "2", "3"]), 2)
         .await
@@ -107,7 +107,10 @@ async fn deleting_leaves_nothing_but_the_rubric() {
     store.end("iv", &[unscored()]).await;
     store.report_on("iv", narrative()).await;
     store.reopen(&id("iv"), at(50)).await.unwrap();
-    assert_eq!(store.delete(&id("iv")).await.unwrap().record.interview.id, id("iv"));
+    assert_eq!(
+        store.delete(&id("iv")).await.unwrap().unwrap().record.interview.id,
+        id("iv")
+    );
     let left: Vec<_> = store.keys().into_iter().filter(|key| key[0] != b'r').collect();
     assert_eq!(left, before);
     assert!(matches!(store.delete(&id("iv")).await, Err(StoreError::NotFound(_))));

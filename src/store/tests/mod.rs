@@ -1,13 +1,19 @@
 //! What the store promises, tried from outside; here is what the tests are made of.
 
+mod damage;
 mod durability;
 mod life;
 mod opening;
 mod reading;
+mod space;
 mod verbs;
+mod versions;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use super::*;
 use crate::domain::interview::{AnswerDraft, Draft, Interview, Limits, Opening};
@@ -38,6 +44,73 @@ fn store(folder: &Path) -> Store {
     let opened = opened(folder);
     assert_eq!(opened.notes, Vec::<String>::new());
     opened.store
+}
+
+/// A disk that a test decides about: which sync is the first to fail, what comes before each, how much is free.
+#[derive(Clone)]
+struct Script {
+    syncs: Arc<AtomicU64>,
+    fails_from: u64,
+    before_sync: Arc<dyn Fn(u64) + Send + Sync>,
+    /// With the ballast, if that is there, still to be taken away.
+    free: Arc<AtomicU64>,
+    store: PathBuf,
+}
+
+impl Script {
+    /// A disk without an end, slow enough for others to queue up behind a sync.
+    fn of(folder: &Path) -> Self {
+        Self {
+            syncs: Arc::default(),
+            fails_from: u64::MAX,
+            before_sync: Arc::new(|_| thread::sleep(Duration::from_millis(2))),
+            free: Arc::new(AtomicU64::new(u64::MAX)),
+            store: folder.join("store"),
+        }
+    }
+
+    fn open(&self, reserve: Reserve) -> Store {
+        let options = Options {
+            reserve,
+            ..Options::default()
+        };
+        let disk = Box::new(self.clone());
+        let opened = Store::open_on(self.store.clone(), disk, &options, at(0)).unwrap();
+        assert_eq!(opened.notes, Vec::<String>::new());
+        opened.store
+    }
+
+    fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::SeqCst)
+    }
+
+    fn set_free(&self, bytes: u64) {
+        self.free.store(bytes, Ordering::SeqCst);
+    }
+
+    fn has_ballast(&self) -> bool {
+        self.store.join("ballast").exists()
+    }
+}
+
+impl Durable for Script {
+    fn open(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let number = self.syncs.fetch_add(1, Ordering::SeqCst);
+        (self.before_sync)(number);
+        match number < self.fails_from {
+            true => Ok(()),
+            false => Err(io::Error::other("the disk is gone")),
+        }
+    }
+
+    fn free_bytes(&mut self) -> io::Result<u64> {
+        let ballast = std::fs::metadata(self.store.join("ballast")).map_or(0, |file| file.len());
+        Ok(self.free.load(Ordering::SeqCst).saturating_sub(ballast))
+    }
 }
 
 /// An interview whose answers `a1`, `a2` … have these texts.
@@ -180,8 +253,22 @@ fn provenance() -> Provenance {
 }
 
 impl Store {
+    /// For tests of other rooms.
+    pub(crate) fn whose_syncs_fail_after(folder: &Path, syncs: u64) -> Self {
+        let mut disk = Script::of(folder);
+        disk.fails_from = syncs;
+        disk.open(Reserve::default())
+    }
+
     fn viewed(&self, text: &str) -> View {
         self.view(&id(text)).unwrap().unwrap()
+    }
+
+    /// What is to go on, all of which can be read.
+    fn going_on(&self) -> Vec<Record> {
+        let unfinished = self.unfinished().unwrap();
+        assert!(unfinished.unreadable.is_empty(), "{:?}", unfinished.unreadable);
+        unfinished.records
     }
 
     fn state(&self, text: &str) -> InterviewState {
@@ -219,7 +306,7 @@ impl Store {
 
     fn recounted(&self) -> Vec<u64> {
         let shelf = read(&self.inner.shared.shelf);
-        reads::recount(shelf.as_ref().unwrap()).unwrap().0.to_vec()
+        census::take(shelf.as_ref().unwrap()).unwrap().counts.0.to_vec()
     }
 
     fn counted(&self) -> Vec<u64> {

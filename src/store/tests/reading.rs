@@ -23,12 +23,7 @@ async fn pages_are_in_the_order_of_submission() {
     assert_eq!((ids(&last), &last.next), (vec!["a"], &None));
     assert_eq!(store.list(None, 4, None).unwrap().next, None);
     assert_eq!(store.list(None, 0, None).unwrap().interviews.len(), 1);
-    let unfinished: Vec<_> = store
-        .unfinished()
-        .unwrap()
-        .into_iter()
-        .map(|r| r.interview.id)
-        .collect();
+    let unfinished: Vec<_> = store.going_on().into_iter().map(|r| r.interview.id).collect();
     assert_eq!(unfinished, ["e", "c", "b", "a"].map(id));
 }
 

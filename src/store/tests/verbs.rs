@@ -213,5 +213,5 @@ async fn a_report_is_taken_once_and_only_when_it_is_due() {
         (head.overall, head.has_narrative, head.finished_at),
         (report.overall, true, at(99))
     );
-    assert_eq!(store.unfinished().unwrap(), []);
+    assert_eq!(store.going_on(), []);
 }

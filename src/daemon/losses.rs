@@ -1,0 +1,104 @@
+//! What the store has lost, as far as it is known: what opening it had to say, and unfinished interviews that could not be set to work.
+
+use std::collections::BTreeSet;
+
+use crate::store::some_of;
+
+#[derive(Debug, Default)]
+pub struct Losses {
+    /// What opening had to say, in the order of openings.
+    notes: Vec<String>,
+    /// Interviews that do not go on; why is in the log.
+    stuck: BTreeSet<String>,
+    /// Why it is not even known which interviews should go on.
+    unknown: Option<String>,
+}
+
+impl Losses {
+    pub fn note(&mut self, notes: Vec<String>) {
+        for note in notes {
+            tracing::error!("{note}");
+            self.notes.push(note);
+        }
+    }
+
+    /// The interview does not go on.
+    pub fn add_stuck(&mut self, name: &str) {
+        self.stuck.insert(name.to_owned());
+    }
+
+    /// All are looked through again.
+    pub fn forget_all_stuck(&mut self) {
+        self.stuck.clear();
+        self.unknown = None;
+    }
+
+    pub fn set_unknown(&mut self, reason: String) {
+        self.unknown = Some(reason);
+    }
+
+    /// The interview was erased.
+    pub fn forget(&mut self, name: &str) {
+        self.stuck.remove(name);
+    }
+
+    /// All of it, for people; `None` if there is nothing.
+    pub fn in_words(&self) -> Option<String> {
+        let names: Vec<_> = self.stuck.iter().cloned().collect();
+        let stuck = (!names.is_empty()).then(|| {
+            format!(
+                "{} unfinished interviews cannot be read and do not go on: {} (why is in the log); restore them from a backup, or delete them",
+                names.len(),
+                some_of(&names)
+            )
+        });
+        let all: Vec<_> = self.notes.iter().chain(&self.unknown).cloned().chain(stuck).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stuck(names: impl IntoIterator<Item = usize>) -> Losses {
+        let mut losses = Losses::default();
+        for n in names {
+            losses.add_stuck(&format!("iv{n:02}"));
+        }
+        losses
+    }
+
+    #[test]
+    fn how_many_and_which_interviews_do_not_go_on_is_said_until_they_are_gone() {
+        assert_eq!(Losses::default().in_words(), None);
+        let mut losses = stuck([1, 2]);
+        let words = losses.in_words().unwrap();
+        assert!(
+            words.starts_with("2 unfinished interviews cannot be read and do not go on: iv01, iv02 ("),
+            "{words}"
+        );
+        losses.forget("iv01");
+        losses.forget("iv02");
+        assert_eq!(losses.in_words(), None);
+    }
+
+    #[test]
+    fn of_many_the_first_are_named() {
+        let words = stuck(0..25).in_words().unwrap();
+        assert!(
+            words.starts_with("25 unfinished") && words.contains("iv19 and 5 more"),
+            "{words}"
+        );
+    }
+
+    #[test]
+    fn notes_come_first_and_stay() {
+        let mut losses = Losses::default();
+        losses.note(vec!["moved away".to_owned()]);
+        losses.set_unknown("the index is gone".to_owned());
+        assert_eq!(losses.in_words().unwrap(), "moved away; the index is gone");
+        losses.forget_all_stuck();
+        assert_eq!(losses.in_words().unwrap(), "moved away");
+    }
+}

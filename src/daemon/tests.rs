@@ -1,0 +1,94 @@
+//! What a client is told when the disk fails: requests as they come from the socket, with a disk that a test decides about.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::run::build;
+use super::{Daemon, Settings};
+use crate::config::{Config, Source};
+use crate::domain::interview::{AnswerDraft, Draft};
+use crate::socket::call::{Call, Format};
+use crate::socket::fault::{Fault, Kind};
+use crate::socket::listener::bind;
+use crate::socket::options::Options;
+use crate::socket::service::{Role, Service};
+use crate::store::Store;
+
+/// A daemon without a model, as far as requests see it.
+async fn daemon(folder: &Path, store: Store) -> Arc<Daemon> {
+    let socket = Options {
+        path: folder.join("d.sock"),
+        ..Options::default()
+    };
+    let source = Source {
+        config: None,
+        environment: Vec::new(),
+        directory: folder.to_owned(),
+        system_file: folder.join("none.toml"),
+        sets: Vec::new(),
+    };
+    let bound = bind(&socket).await.unwrap();
+    let settings = Settings::new(Config::default()).unwrap();
+    build(settings, source, store, &bound, watch::channel(None).0)
+}
+
+async fn ask(daemon: &Arc<Daemon>, call: Call) -> Result<Value, Fault> {
+    let reply = daemon.call(Role::Client, call).await?;
+    Ok(serde_json::from_str(reply.get()).unwrap())
+}
+
+async fn submit(daemon: &Arc<Daemon>, id: &str) -> Result<Value, Fault> {
+    let answer = AnswerDraft {
+        stage: "intro".into(),
+        question: "말씀해 주세요.".into(),
+        answer: "저는 개발자입니다.".into(),
+        ..AnswerDraft::default()
+    };
+    let draft = Draft {
+        interview_id: Some(id.into()),
+        answers: vec![answer],
+        ..Draft::default()
+    };
+    ask(daemon, Call::Submit(draft)).await
+}
+
+#[actix::test]
+async fn after_a_failed_sync_nothing_is_acknowledged_reads_go_on_and_status_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = daemon(folder.path(), Store::whose_syncs_fail_after(folder.path(), 1)).await;
+    assert_eq!(submit(&daemon, "before").await.unwrap()["created"], true);
+    for id in ["during", "after"] {
+        let fault = submit(&daemon, id).await.unwrap_err();
+        assert_eq!(fault.kind, Kind::Storage, "{}", fault.message);
+        assert!(
+            fault.message.contains("a sync failed: the disk is gone"),
+            "{}",
+            fault.message
+        );
+    }
+    let got = ask(
+        &daemon,
+        Call::Get {
+            interview_id: "before".into(),
+        },
+    );
+    assert_eq!(got.await.unwrap()["state"], "scoring");
+    let none = ask(
+        &daemon,
+        Call::Report {
+            interview_id: "before".into(),
+            format: Format::Json,
+        },
+    );
+    assert_eq!(none.await.unwrap_err().kind, Kind::NotReady);
+    let status = ask(&daemon, Call::Status).await.unwrap();
+    assert_eq!(status["state"], "degraded");
+    let reason = status["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("the store takes no more writes: a sync failed"),
+        "{reason}"
+    );
+}
