@@ -310,15 +310,21 @@ impl Member {
         let result = match result {
             Ok(output) => Ok(written(&held.assign, &output)),
             Err(failure) => {
+                let (reason, out_of_memory) = (
+                    failure.to_string(),
+                    matches!(failure, Failure::Model(ModelError::OutOfMemory { .. })),
+                );
+                assert!(!reason.contains("contract"), "{reason}");
+                // Where there are slots to give up, want of memory is nobody's fault.
                 let by = Blame {
-                    failures: 1,
+                    failures: u32::from(!out_of_memory || self.slots == 1),
                     deaths_alone: 0,
                 };
                 rig.accuse(&held, by);
                 Err(Undone {
                     disposition: failure.disposition(),
-                    out_of_memory: matches!(failure, Failure::Model(ModelError::OutOfMemory { .. })),
-                    reason: failure.to_string(),
+                    out_of_memory,
+                    reason,
                 })
             }
         };
