@@ -19,10 +19,11 @@ use interviewd::crash_points::CrashPoint;
 const LIFE_MS_MAX: u64 = 300;
 /// Clients that work at the same time, each on interviews of its own.
 const CLIENTS: u64 = 2;
-/// How long a daemon lives that does not come to the crash point that it was given; then it is told to stop, which passes more of them.
+/// How long a daemon lives that does not come to the crash point that it was given, and so much longer after each miss: the machine may be busy. Then
+/// it is told to stop, which passes more of them.
 const BARREN_LIFE: Duration = Duration::from_secs(2);
 /// Lives in a row that may miss a point before nobody reaches it.
-const MISSES_MAX: u32 = 15;
+const MISSES_MAX: u32 = 10;
 
 /// What the daemons of a world have in common: the clients, and what these saw.
 struct Story {
@@ -83,14 +84,14 @@ impl Story {
         });
     }
 
-    /// One life that shall end at a crash point. Whether it did; otherwise it was told to stop.
-    fn live_until(&mut self, point: CrashPoint, times: u64) -> bool {
+    /// One life that shall end at a crash point. Whether it did; otherwise it was told to stop after a while.
+    fn live_until(&mut self, point: CrashPoint, times: u64, barren: Duration) -> bool {
         let mut serve = self.world.serve();
         serve.env("INTERVIEWD_CRASH_AT", format!("{point:?}:{times}"));
         let status = match self.world.launch(&mut serve) {
             Ok(daemon) => self.live(daemon, |daemon| {
                 let begun = Instant::now();
-                while !daemon.has_ended() && begun.elapsed() < BARREN_LIFE {
+                while !daemon.has_ended() && begun.elapsed() < barren {
                     std::thread::sleep(Duration::from_millis(2));
                 }
                 if let Some(mut client) = daemon.try_connect() {
@@ -282,7 +283,7 @@ fn survive_crash_points(crashes: u64) {
         for point in CrashPoint::ALL {
             let mut times = if crash == 0 { 1 } else { 1 + story.dice.below(5) };
             let mut misses = 0;
-            while !story.live_until(*point, times) {
+            while !story.live_until(*point, times, BARREN_LIFE * (1 + misses)) {
                 (times, misses, late) = (1, misses + 1, late + 1);
                 assert!(misses < MISSES_MAX, "nobody reaches {point:?}");
             }

@@ -27,6 +27,7 @@ pub(crate) struct Hand {
 
 struct State {
     fails: AtomicBool,
+    has_failed: AtomicBool,
     free_bytes: AtomicU64,
 }
 
@@ -40,7 +41,10 @@ impl Durable for Disk {
 
     fn sync(&mut self) -> io::Result<()> {
         match self.0.fails.load(Ordering::Relaxed) {
-            true => Err(io::Error::other("the disk has failed, as it was told to")),
+            true => {
+                self.0.has_failed.store(true, Ordering::Relaxed);
+                Err(io::Error::other("the disk has failed, as it was told to"))
+            }
             false => Ok(()),
         }
     }
@@ -56,6 +60,7 @@ impl Store {
         let shared = Arc::new(Shared::new(path.to_owned()));
         let disk = Arc::new(State {
             fails: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
             free_bytes: AtomicU64::new(PLENTY_BYTES),
         });
         let options = Options {
@@ -105,7 +110,12 @@ impl Hand {
         self.disk.fails.load(Ordering::Relaxed)
     }
 
-    /// Whether a sync has failed.
+    /// Whether a sync has failed, and nobody can know what of its round will last.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.disk.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether the store knows it.
     pub(crate) fn is_broken(&self) -> bool {
         matches!(self.shared.trouble(), Some(Trouble::Broken(_)))
     }

@@ -322,6 +322,11 @@ impl World {
 
     fn look(&mut self, process: &mut Process) {
         process.assert_alive();
+        assert_eq!(
+            process.hand.has_failed(),
+            process.is_broken(),
+            "after a failed sync nothing is taken"
+        );
         for change in self.truth.observe(&self.ids, &mut self.asked, process) {
             self.history.add(change);
         }
