@@ -45,6 +45,13 @@ crash_points! {
     DeleteStored,
     DeleteAbandoned,
 
+    // ---- The store's first opening.
+
+    /// sled has made its files, nothing is in them.
+    StoreMade,
+    /// Its counter is flushed, and nobody may rely on it.
+    StoreBegun,
+
     // ---- A round of the store's writer.
 
     /// Verbs were taken from the queue.
