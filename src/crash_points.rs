@@ -45,11 +45,11 @@ crash_points! {
     DeleteStored,
     DeleteAbandoned,
 
-    // ---- The store's first opening.
+    // ---- The opening of the store.
 
-    /// sled has made its files, nothing is in them.
+    /// sled has opened its files; of a new store nothing is in them.
     StoreMade,
-    /// Its counter is flushed, and nobody may rely on it.
+    /// A new store's counter is flushed, and nobody may rely on it.
     StoreBegun,
 
     // ---- A round of the store's writer.
