@@ -406,6 +406,14 @@ impl Handler<Assign> for Face {
             prefilled_at: None,
         };
         assert!(member.jobs.insert(job, held).is_none(), "{job:?} was given twice");
+        let is_answer = |held: &&Held| matches!(held.assign.task, Task::Answer { .. });
+        let answers = member.jobs.values().filter(is_answer).count();
+        assert!(
+            answers <= member.slots && member.jobs.len() - answers <= 1,
+            "{answers} answers for {} slots, {} jobs in all",
+            member.slots,
+            member.jobs.len()
+        );
         member.unmade.push_back(job);
     }
 }
