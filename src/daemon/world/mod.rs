@@ -192,14 +192,14 @@ impl World {
                 self.history.add("the disk fails".to_owned());
                 process.hand.fail();
             }
+            // An operator starts again what takes no more writes.
+            92 if process.is_broken() => return Some(self.kill("killed, as the disk has failed")),
+            93 if self.chance.below(2) == 0 => return Some(self.stop(process).await),
             94 => {
                 let is_full = self.chance.below(3) == 0;
                 self.history.add(format!("the disk is full: {is_full}"));
                 process.hand.set_full(is_full);
             }
-            // An operator starts again what takes no more writes.
-            92 if process.is_broken() => return Some(self.kill("killed, as the disk has failed")),
-            93 if self.chance.below(2) == 0 => return Some(self.stop(process).await),
             _ => {}
         }
         None
@@ -443,6 +443,8 @@ impl World {
 
     /// Nobody holds anything any more.
     async fn check_end(&mut self, process: &mut Process) {
+        // The disk is looked at every second.
+        self.wait(Duration::from_secs(2)).await;
         for _ in 0..50 {
             self.round(process);
             self.turn(process);
