@@ -16,7 +16,6 @@ use book::{Book, Dice, Stage};
 use common::{Client, Daemon, World, eventually};
 use interviewd::crash_points::CrashPoint;
 
-const LIFE_MS_MAX: u64 = 300;
 /// Clients that work at the same time, each on interviews of its own.
 const CLIENTS: u64 = 2;
 /// How long a daemon lives that does not come to the crash point that it was given, and so much longer after each miss: the machine may be busy. Then
@@ -72,8 +71,8 @@ impl Story {
     }
 
     /// One life that is ended from outside, perhaps before its model is loaded.
-    fn live_and_be_killed(&mut self) {
-        let lasting = Duration::from_millis(self.dice.below(LIFE_MS_MAX + 1));
+    fn live_and_be_killed(&mut self, life_ms_max: u64) {
+        let lasting = Duration::from_millis(self.dice.below(life_ms_max + 1));
         let daemon = match self.dice.below(3) {
             0 => self.world.start(),
             _ => self.world.start_ready(),
@@ -267,10 +266,10 @@ fn all_listed(client: &mut Client) -> BTreeMap<String, String> {
     }
 }
 
-fn survive_kills(kills: u32) {
+fn survive_kills(kills: u32, life_ms_max: u64) {
     let mut story = Story::new(25);
     for _ in 0..kills {
-        story.live_and_be_killed();
+        story.live_and_be_killed(life_ms_max);
     }
     story.end();
 }
@@ -298,13 +297,13 @@ fn survive_crash_points(crashes: u64) {
 
 #[test]
 fn after_a_hundred_kills_nothing_acknowledged_is_lost_nothing_is_scored_twice_and_every_interview_has_one_report() {
-    survive_kills(100);
+    survive_kills(100, 300);
 }
 
 #[test]
 #[ignore = "takes half an hour"]
 fn after_a_thousand_kills_nothing_acknowledged_is_lost_nothing_is_scored_twice_and_every_interview_has_one_report() {
-    survive_kills(1_000);
+    survive_kills(1_000, 1_000);
 }
 
 #[test]
@@ -317,7 +316,7 @@ fn a_crash_while_a_store_is_begun_leaves_one_that_is_begun_anew() {
     for point in [CrashPoint::StoreMade, CrashPoint::StoreBegun] {
         let mut story = Story::new(5);
         assert!(story.live_until(point, 1, BARREN_LIFE), "nobody reaches {point:?}");
-        story.live_and_be_killed();
+        story.live_and_be_killed(0);
         let quarantines = std::fs::read_dir(story.world.folder.path()).unwrap();
         let names = quarantines.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let aside: Vec<_> = names.filter(|name| name.contains("quarantine")).collect();
