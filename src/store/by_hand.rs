@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{mpsc, watch};
 
 use super::disk::Durable;
-use super::writer::{Message, Shared, Trouble, WAITING_MAX, Writer};
+use super::writer::{Message, Shared, Trouble, WAITING_MAX, Writer, close, write};
 use super::{Inner, Options, Reserve, Store, StoreError};
 use crate::domain::time::Timestamp;
 
@@ -130,8 +130,13 @@ impl Hand {
         self.disk.free_bytes.load(Ordering::Relaxed) < PLENTY_BYTES
     }
 
-    /// As the end of the process: what waits is not done, and the database is closed.
-    pub(crate) fn die(mut self) {
+    /// As the death of the process: what waits is not done, and nothing is written down.
+    pub(crate) fn die(self) {
+        close(&self.shared, write(&self.shared.shelf).take());
+    }
+
+    /// As an orderly stop.
+    pub(crate) fn stop(mut self) {
         self.writer.release();
     }
 }

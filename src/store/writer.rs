@@ -403,7 +403,7 @@ impl Writer {
     }
 }
 
-fn close(shared: &Shared, shelf: Option<Shelf>) {
+pub(super) fn close(shared: &Shared, shelf: Option<Shelf>) {
     if shelf.is_none() {
         return;
     }
@@ -448,7 +448,7 @@ pub(super) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+pub(super) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 

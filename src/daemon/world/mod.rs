@@ -45,6 +45,7 @@ const LINES_MAX: usize = 120;
 /// How a life of the process ends.
 enum End {
     Killed,
+    Stopped,
     Done,
 }
 
@@ -148,7 +149,10 @@ impl World {
             tokio::task::yield_now().await;
         }
         let end = self.go_on(&mut process).await;
-        process.hand.die();
+        match end {
+            End::Killed => process.hand.die(),
+            End::Stopped | End::Done => process.hand.stop(),
+        }
         end
     }
 
@@ -383,10 +387,18 @@ impl World {
             tokio::task::yield_now().await;
             self.look(process);
             if process.has_stopped() {
-                return self.kill("stopped");
+                break;
             }
         }
-        panic!("it does not stop");
+        assert!(process.has_stopped(), "it does not stop");
+        // The store does what it was asked before it is closed.
+        for _ in 0..10 {
+            self.round(process);
+            tokio::task::yield_now().await;
+            self.look(process);
+        }
+        self.history.add("stopped".to_owned());
+        End::Stopped
     }
 
     /// Nothing bad happens any more: everything comes to its end.
