@@ -250,17 +250,20 @@ impl Member {
                 engine.cancel(job);
                 format!("forgets {job:?}")
             }
-            Order::Resize { slots, done } => match engine.resize(SCORING_BANK, slots) {
-                Ok(()) => {
-                    let _ = done.send(());
-                    self.slots = slots;
-                    format!("has {slots} slots")
+            Order::Resize { slots, done } => {
+                match catch_unwind(AssertUnwindSafe(|| engine.resize(SCORING_BANK, slots))) {
+                    Ok(Ok(())) => {
+                        let _ = done.send(());
+                        self.slots = slots;
+                        format!("has {slots} slots")
+                    }
+                    Ok(Err(error)) => {
+                        let out_of_memory = matches!(error, ModelError::OutOfMemory { .. });
+                        self.die("the slots could not be resized", out_of_memory, rig)
+                    }
+                    Err(_) => self.die("the engine panicked", false, rig),
                 }
-                Err(error) => {
-                    let out_of_memory = matches!(error, ModelError::OutOfMemory { .. });
-                    self.die("the slots could not be resized", out_of_memory, rig)
-                }
-            },
+            }
             Order::Stop { .. } => {
                 self.state = State::Gone;
                 "stops".to_owned()
