@@ -2,12 +2,12 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use common::{Client, Daemon, World, eventually, interview, repository};
+use common::model_files::{copied_model, forge, hash_of};
+use common::{Client, Daemon, World, eventually, interview};
 
 /// A world whose `config.toml` says which model, device and runtime there are.
 fn configurable(world: World) -> World {
@@ -19,31 +19,6 @@ fn configurable(world: World) -> World {
 /// `config.toml` with more lines of `section.key = value`.
 fn configure(world: &World, more: &str) {
     world.configure(&format!("model.path = \"model\"\n{more}\n"));
-}
-
-/// The demo model as files that can be spoiled.
-fn copied_model(world: &World) -> PathBuf {
-    let model = world.path("model");
-    let _ = std::fs::remove_dir_all(&model);
-    std::fs::create_dir(&model).unwrap();
-    for file in std::fs::read_dir(repository().join("models/demo")).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), model.join(file.file_name())).unwrap();
-    }
-    model
-}
-
-/// Puts other bytes in a file's place, and its size and hash into model.json, so that nothing but the content is wrong.
-fn forge(model: &Path, name: &str, bytes: &[u8]) {
-    std::fs::write(model.join(name), bytes).unwrap();
-    let path = model.join("model.json");
-    let mut manifest: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-    manifest["files"][name] = json!({"bytes": bytes.len(), "sha256": hash_of(bytes)});
-    std::fs::write(path, manifest.to_string()).unwrap();
-}
-
-fn hash_of(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn until_degraded(client: &mut Client) -> String {

@@ -35,7 +35,7 @@ pub struct Allowance {
 
 impl Allowance {
     /// What an engine with so many slots will take beyond what is read, once all are used. What runs add to the workspace shows in later readings.
-    fn still_to_take(&self, slots: usize, touched: &BTreeSet<SlotId>) -> u64 {
+    pub fn still_to_take(&self, slots: usize, touched: &BTreeSet<SlotId>) -> u64 {
         if !self.on_use {
             return 0;
         }

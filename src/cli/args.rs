@@ -16,6 +16,8 @@ Exit codes:
   2    the command line is wrong
   3    there is no such interview
   4    there is no report yet
+  10   doctor: warnings, but no error
+  11   doctor: at least one error
   75   the queue is full or the daemon is draining: try again later
   78   the configuration is wrong
   130  ended by Ctrl-C
@@ -111,6 +113,8 @@ pub enum Verb {
         after_help = "Examples:\n  interviewd plan\n  interviewd plan --card 6 --set model.path=/models/exaone-7.8b\n  interviewd plan --card 24 --card 24 --json"
     )]
     Plan(Plan),
+    /// Look at a model's folder
+    Model(Model),
     /// Measure on this machine how much sooner a report is there than by scoring one answer after another
     ///
     /// Two tables in one run: a fixed shape (each answer 500 shared, 200 own and 200 written tokens, made up) and a bundled interview through the
@@ -120,6 +124,26 @@ pub enum Verb {
         after_help = "Examples:\n  interviewd bench\n  interviewd bench --model /models/exaone-2.4b --runs 3 --json bench.json --plot bench.svg\n  interviewd bench --random exaone-3.5-7.8b --device cuda --memory-budget 6GiB"
     )]
     Bench(Bench),
+    /// Write everything that is stored as lines of JSON: interviews, scores, reports
+    ///
+    /// A running daemon serves it without being stopped [admin]; without one the store's folder is read. The file is there as a whole or not at
+    /// all, and for its owner only: it holds what candidates said. `interviewd import` reads it.
+    #[command(
+        after_help = "Examples:\n  interviewd export interviews.jsonl.gz\n  interviewd export - | age -r KEY > interviews.jsonl.age"
+    )]
+    Export(Export),
+    /// Put an export or a backup into the store of a daemon that is stopped
+    ///
+    /// Every line is checked before anything is changed. What is there stays: an interview that is there already is skipped, and another one of
+    /// the same id is a conflict that is named (exit code 1). It may be repeated. Unfinished interviews go on at the next start.
+    #[command(
+        after_help = "Examples:\n  interviewd import run/store.backups/interviewd-20260131T090000Z.jsonl.gz\n  interviewd import interviews.jsonl.gz --dry-run"
+    )]
+    Import(Import),
+    /// Look at everything that the daemon needs, and say what to do about what is wrong; changes nothing
+    ///
+    /// One line for each check: ok, warning or error. Ends with 0, with 10 if there are warnings, with 11 if there are errors.
+    Doctor(Json),
     /// Stop accepting interviews; what was accepted goes on [admin]
     Drain,
     /// Accept interviews again [admin]
@@ -259,6 +283,41 @@ pub struct Plan {
 }
 
 #[derive(Debug, clap::Args)]
+pub struct Model {
+    #[command(subcommand)]
+    pub verb: ModelVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelVerb {
+    /// Say whether a model can score here: its files and hashes, its tokenizer, and a probe run
+    ///
+    /// Takes the steps by which `serve` brings a model up, one by one, and tells of each: ok, warning or error and what to do. Then it scores one
+    /// made-up answer. Reads all of the weights and loads them; needs no daemon and changes nothing. Ends with exit code 0 only if the model
+    /// can be used here, with the memory that is free now.
+    #[command(
+        after_help = "Examples:\n  interviewd model check models/demo\n  interviewd model check models/exaone-3.5-7.8b --set pool.memory_budget_mib=6000\n  interviewd model check models/demo --json | jq .usable"
+    )]
+    Check(ModelCheck),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ModelCheck {
+    /// The model's folder [default: the configuration's model.path]
+    #[arg(value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Measure the query tile of a large model too: minutes to hours
+    #[arg(long)]
+    pub thorough: bool,
+    /// Print all that was found as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Look in this process, whose parent has this number, and tell it line by line
+    #[arg(long, hide = true, value_name = "PID")]
+    pub for_parent: Option<i32>,
+}
+
+#[derive(Debug, clap::Args)]
 pub struct Bench {
     /// A model's folder [default: the bundled demo model]
     #[arg(long, value_name = "DIR")]
@@ -305,6 +364,26 @@ impl BenchDevice {
             Self::Cuda => "cuda",
         }
     }
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Export {
+    /// Where to; a name that ends in .gz is compressed, `-` is standard output [default: standard output that is no terminal]
+    #[arg(value_name = "FILE|-")]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Import {
+    /// A file of `interviewd export`, or a backup of the daemon's, as it is
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Check the file and say what would be imported
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print what was done as one line of JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -398,8 +477,15 @@ mod tests {
             "retry iv-1",
             "delete iv-1",
             "plan --json",
+            "model check",
+            "model check DIR --thorough --json",
             "bench --random bench-0.43b",
             "bench --model M --device cuda --memory-budget 5.5GiB --threads 2 --answers 4 --runs 3 --json F --plot G",
+            "export",
+            "export -",
+            "export F --socket S",
+            "import F --dry-run --json",
+            "doctor --json",
             "drain",
             "resume",
             "shutdown --timeout 5",
@@ -433,6 +519,8 @@ mod tests {
             "bench --memory-budget 0GiB",
             "report",
             "report a --format html",
+            "import",
+            "export a b",
             "",
         ] {
             assert!(parsed(&format!("interviewd {line}")).is_err(), "{line}");
@@ -442,7 +530,7 @@ mod tests {
     #[test]
     fn the_long_help_documents_every_exit_code() {
         let help = Args::command().render_long_help().to_string();
-        for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "75 ", "78 ", "130 "] {
+        for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "10 ", "11 ", "75 ", "78 ", "130 "] {
             assert!(help.lines().any(|line| line.trim_start().starts_with(code)), "{code}");
         }
     }

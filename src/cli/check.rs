@@ -34,7 +34,7 @@ fn described(loaded: &Loaded) -> String {
 }
 
 /// A rubric that is wrong or not there is a wrong configuration.
-fn rubric(config: &Config) -> Result<(), Failure> {
+pub(super) fn rubric(config: &Config) -> Result<(), Failure> {
     let Some(path) = &config.scoring.rubric else {
         return Ok(());
     };
@@ -45,7 +45,7 @@ fn rubric(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-fn log_level(config: &Config) -> Result<(), Failure> {
+pub(super) fn log_level(config: &Config) -> Result<(), Failure> {
     telemetry::parse_level(&config.log.level)
         .map_err(|error| Failure::configuration(Failure::chain("log.level", &error)))
 }
@@ -64,7 +64,7 @@ fn runtime(config: &Config, target: Option<Target>) -> Option<String> {
     Some(Failure::chain("runtime", &error))
 }
 
-fn wants_cuda(device: Device, target: Option<Target>) -> bool {
+pub(super) fn wants_cuda(device: Device, target: Option<Target>) -> bool {
     match device {
         Device::Auto => target == Some(Target::Cuda),
         Device::Cuda => true,

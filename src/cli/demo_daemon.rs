@@ -70,6 +70,7 @@ impl DemoDaemon {
             "[daemon]\ndrain_s = 0".to_owned(),
             format!("[socket]\npath = {}", text(&self.socket)),
             format!("[store]\npath = {}", text(&folder.join("store"))),
+            "[backup]\nevery_h = 0".to_owned(),
             format!("[model]\npath = {}", text(model)),
         ];
         if let Some(library) = library {

@@ -16,6 +16,10 @@ pub enum Exit {
     Usage = 2,
     NotFound = 3,
     NotReady = 4,
+    /// What `doctor` found is nothing that stops anything.
+    Warnings = 10,
+    /// What `doctor` found keeps the daemon from its work.
+    Errors = 11,
     /// `EX_TEMPFAIL`: the same call may succeed later.
     Busy = 75,
     /// `EX_CONFIG`.
@@ -38,6 +42,9 @@ pub enum Failure {
     ClosedPipe,
     #[error("interrupted")]
     Interrupted,
+    /// What was printed has said it all.
+    #[error("a check failed")]
+    Shown,
     #[error("{message}")]
     Told { exit: Exit, message: String },
 }
@@ -67,6 +74,7 @@ impl Failure {
             // A reader such as `head` has what it wanted.
             Self::ClosedPipe => Exit::Ok,
             Self::Interrupted => Exit::Interrupted,
+            Self::Shown => Exit::Failed,
             Self::Told { exit, .. } => *exit,
         }
     }

@@ -1,4 +1,5 @@
-//! The command line: one binary, one verb a task. Everything but `serve`, `demo`, `bench`, `setup`, `plan` and `config` is a client of the socket.
+//! The command line: one binary, one verb a task. Everything but `serve`, `demo`, `bench`, `setup`, `plan`, `model`, `import`, `doctor` and `config` is a
+//! client of the socket; `export` is one where a daemon runs.
 
 mod args;
 mod bench;
@@ -9,11 +10,16 @@ mod connection;
 mod demo;
 mod demo_daemon;
 mod demo_screen;
+mod doctor;
 mod exit;
+mod export;
 mod files;
+mod import;
 mod interrupt;
 mod leftovers;
 mod list;
+mod model_check;
+mod model_check_text;
 mod output;
 mod plan;
 mod plan_text;
@@ -25,6 +31,7 @@ mod settings;
 mod setup;
 mod status;
 mod status_text;
+mod stopped_store;
 mod submit;
 mod text;
 mod wait;
@@ -34,7 +41,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::args::{Args, ConfigVerb, Verb};
+use self::args::{Args, ConfigVerb, ModelVerb, Verb};
 use self::exit::{Exit, Failure};
 
 /// Runs the process's command line.
@@ -77,7 +84,13 @@ fn run(args: &Args) -> Result<(), Failure> {
         Verb::Retry(id) => calls::retry(global, id),
         Verb::Delete(id) => calls::delete(global, id),
         Verb::Plan(plan) => plan::run(global, plan),
+        Verb::Model(model) => match &model.verb {
+            ModelVerb::Check(check) => model_check::run(global, check),
+        },
         Verb::Bench(bench) => bench::run(global, bench),
+        Verb::Export(export) => export::run(global, export),
+        Verb::Import(import) => import::run(global, import),
+        Verb::Doctor(json) => doctor::run(global, json),
         Verb::Drain => calls::drain(global),
         Verb::Resume => calls::resume(global),
         Verb::Shutdown(shutdown) => calls::shutdown(global, shutdown),

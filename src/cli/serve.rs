@@ -52,7 +52,7 @@ pub fn run(global: &Global, args: &Serve) -> Result<(), Failure> {
 }
 
 /// Has the system send SIGTERM when the thread that started this process ends, however it ends.
-fn end_with_parent(parent: i32) -> Result<(), Failure> {
+pub fn end_with_parent(parent: i32) -> Result<(), Failure> {
     set_parent_process_death_signal(Some(Signal::TERM))
         .map_err(|error| Failure::failed(format!("--with-parent is not possible here: {error}")))?;
     // It may have ended before the system was asked: somebody else is the parent now.

@@ -39,6 +39,7 @@ pub(super) fn check(config: &Config) -> Checked {
     path("store.path", &config.store.path)?;
     within("store.ballast_mib", config.store.ballast_mib, 0..=DISK_MIB_MAX)?;
     within("store.free_floor_mib", config.store.free_floor_mib, 0..=DISK_MIB_MAX)?;
+    check_backup(config)?;
     path("model.path", &config.model.path)?;
     if let Some(library) = &config.runtime.library {
         path("runtime.library", library)?;
@@ -90,6 +91,25 @@ fn check_socket(socket: &SocketSection) -> Checked {
     within("socket.idle_s", socket.idle_s, 1..=DAY_S)?;
     within("socket.write_timeout_s", socket.write_timeout_s, 1..=3_600)?;
     within("socket.events_queued_max", socket.events_queued_max, 1..=65_536)
+}
+
+fn check_backup(config: &Config) -> Checked {
+    let backup = &config.backup;
+    within("backup.every_h", backup.every_h, 0..=8_760)?;
+    within("backup.keep", backup.keep, 1..=1_000)?;
+    let Some(folder) = &backup.path else {
+        return Ok(());
+    };
+    path("backup.path", folder)?;
+    if folder.starts_with(&config.store.path) {
+        return Err(Impossible {
+            key: "backup.path",
+            rival: Some("store.path"),
+            problem: "lies in store.path, but must lie outside: a damaged store is moved away with all that is in it"
+                .to_owned(),
+        });
+    }
+    Ok(())
 }
 
 fn check_pool(pool: &PoolSection) -> Checked {
@@ -222,6 +242,18 @@ mod tests {
         assert_eq!(problem(|c| c.socket.path = "s".repeat(107).into()), None);
         assert!(problem(|c| c.socket.path = "s".repeat(108).into()).is_some_and(|p| p.contains("has 108 bytes")));
         assert!(problem(|c| c.log.level = " ".into()).is_some_and(|p| p.starts_with("log.level is empty")));
+    }
+
+    #[test]
+    fn backups_lie_outside_of_the_store() {
+        let mut config = Config::default();
+        for inside in ["run/store", "run/store/backups"] {
+            config.backup.path = Some(inside.into());
+            let error = check(&config).unwrap_err();
+            assert_eq!((error.key, error.rival), ("backup.path", Some("store.path")));
+        }
+        config.backup.path = Some("run/store.backups".into());
+        assert_eq!(check(&config), Ok(()));
     }
 
     #[test]

@@ -28,7 +28,9 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
 pub(super) fn needs_restart(key: &str) -> bool {
     let applies_live = matches!(
         keys::split(key),
-        ("model" | "pool" | "scoring" | "queue" | "interview", _) | ("daemon", "drain_s") | ("runtime", "threads")
+        ("backup" | "model" | "pool" | "scoring" | "queue" | "interview", _)
+            | ("daemon", "drain_s")
+            | ("runtime", "threads")
     );
     !applies_live
 }
@@ -66,6 +68,9 @@ mod tests {
         let live: Vec<_> = keys::keys().filter(|key| !needs_restart(key)).collect();
         let expected = [
             "daemon.drain_s",
+            "backup.every_h",
+            "backup.path",
+            "backup.keep",
             "model.path",
             "model.check_hashes",
             "runtime.threads",

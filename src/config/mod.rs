@@ -16,7 +16,7 @@ pub use difference::{Difference, differences};
 pub use error::{ConfigError, Origin};
 pub use load::{Loaded, Source, load};
 pub use sections::{
-    Config, DaemonSection, InterviewSection, LogSection, ModelSection, PoolSection, QueueSection, RuntimeSection,
-    ScoringSection, SocketSection, StoreSection,
+    BackupSection, Config, DaemonSection, InterviewSection, LogSection, ModelSection, PoolSection, QueueSection,
+    RuntimeSection, ScoringSection, SocketSection, StoreSection,
 };
 pub use words::{AutoOr, Device, FileMode, InvalidMode};

@@ -14,6 +14,7 @@ pub struct Config {
     pub daemon: DaemonSection,
     pub socket: SocketSection,
     pub store: StoreSection,
+    pub backup: BackupSection,
     pub model: ModelSection,
     pub runtime: RuntimeSection,
     pub pool: PoolSection,
@@ -59,6 +60,18 @@ pub struct StoreSection {
     pub ballast_mib: u64,
     /// MiB that new interviews must leave free on the disk.
     pub free_floor_mib: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackupSection {
+    /// Hours between two automatic backups; 0: none.
+    pub every_h: u32,
+    /// A folder, made if there is none; `None`: beside the store.
+    #[serde(with = "empty_is_none")]
+    pub path: Option<PathBuf>,
+    /// Files that are kept.
+    pub keep: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,6 +172,16 @@ impl Default for StoreSection {
             path: "run/store".into(),
             ballast_mib: 16,
             free_floor_mib: 64,
+        }
+    }
+}
+
+impl Default for BackupSection {
+    fn default() -> Self {
+        Self {
+            every_h: 24,
+            path: None,
+            keep: 7,
         }
     }
 }

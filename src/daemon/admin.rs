@@ -18,7 +18,14 @@ use crate::socket::fault::{Fault, Kind};
 use crate::socket::view::{Accepting, DaemonState, PlanView, PlannedActor, Reloaded};
 
 /// Keys that need no other model and no other plan.
-const LIGHT: [&str; 5] = ["daemon.", "queue.", "interview.", "log.", "scoring.max_attempts"];
+const LIGHT: [&str; 6] = [
+    "daemon.",
+    "backup.",
+    "queue.",
+    "interview.",
+    "log.",
+    "scoring.max_attempts",
+];
 
 impl Daemon {
     /// Looks for a model and hands it to the pool, or remembers why there is none.
@@ -30,7 +37,9 @@ impl Daemon {
             tokio::task::spawn_blocking(move || bring_up(&settings, &|device| held_of(device, meter.as_ref()))).await;
         match found {
             Ok(Ok(loaded)) => self.adopt(loaded),
-            Ok(Err(problem)) => self.stay_without(problem),
+            Ok(Err(problem)) => self.stay_without(format!(
+                "{problem}; once that is mended, `interviewd config reload` has the daemon look again"
+            )),
             Err(panic) => self.stay_without(format!("looking for the model failed: {panic}")),
         }
     }

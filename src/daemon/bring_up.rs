@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::faults::with_causes;
 use super::settings::Settings;
+use super::steps;
 use crate::actors::engine_thread::{ModelFactory, Planned};
 use crate::actors::memory::{self, Allowance, Meter};
 use crate::actors::message::{Making, Outage};
@@ -23,8 +24,8 @@ use crate::hardware::footprint::{CUDA_CONTEXT_MIB, Contexts, ModelFootprint};
 use crate::hardware::held::{Held, held};
 use crate::hardware::isa::instruction_set;
 use crate::hardware::plan::{Plan, PlanInput, plan};
-use crate::runtime::{Check, ModelFolder, Search, find};
-use crate::scoring::{self, SCORING_BANK, Scorer};
+use crate::runtime::{Check, ModelFolder};
+use crate::scoring::{self, SCORING_BANK};
 use crate::socket::view::ModelView;
 
 /// The longest prefill chunk in tokens: what a decoding row may have to wait for. A multiple of every query tile.
@@ -34,7 +35,7 @@ pub const CHUNK_TOKENS: usize = 256;
 const CPU_GAP: usize = 2;
 const NARRATIVE_SLOTS: u32 = 1;
 /// Bytes of weights up to which measuring the query tile takes seconds.
-const PROBED_WEIGHTS_MAX: u64 = 64 << 20;
+pub(super) const PROBED_WEIGHTS_MAX: u64 = 64 << 20;
 
 /// A model that is found, checked and planned for.
 #[derive(Clone)]
@@ -49,7 +50,7 @@ pub struct Loaded {
 /// Beside a model's files, and only in tests: the model is not run, its outputs are made up from its inputs.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SimulatedModel {
+pub(super) struct SimulatedModel {
     seed: u64,
     /// What a run costs.
     step_ms: u64,
@@ -63,24 +64,19 @@ const SIMULATED: &str = "simulated.json";
 /// Finds everything; the weights are loaded by the engines themselves. Blocks for as long as hashing the model's files takes. `ours`: bytes that
 /// this process holds on the devices already, and that a new plan may count as free.
 pub fn bring_up(settings: &Settings, ours: &dyn Fn(&Device) -> u64) -> Result<Loaded, String> {
-    let explain = |error: &dyn std::error::Error| with_causes(error);
     let config = &settings.config;
     let check = match config.model.check_hashes {
         true => Check::Hashes,
         false => Check::Sizes,
     };
-    let folder = ModelFolder::open(&config.model.path, check).map_err(|error| explain(&error))?;
+    let folder = ModelFolder::open(&config.model.path, check).map_err(|error| with_causes(&error))?;
     let manifest = &folder.manifest;
-    let scorer = Scorer::load(
-        &folder.path,
-        &manifest.chat_template_file,
-        &manifest.eos_ids,
-        manifest.vocab_size,
-    )
-    .map_err(|error| explain(&error))?;
-    scorer
-        .check_rubric(&settings.rubric.rubric)
-        .map_err(|error| explain(&error))?;
+    let scorer = steps::scorer(&folder)?;
+    steps::markers(&folder, &scorer)?;
+    steps::answers(&scorer)?;
+    steps::level(&scorer)?;
+    steps::prompts(settings, &scorer)?;
+    steps::contexts(&folder)?;
     let detected = detect();
     for warning in &detected.warnings {
         tracing::warn!("{warning}");
@@ -93,8 +89,14 @@ pub fn bring_up(settings: &Settings, ours: &dyn Fn(&Device) -> u64) -> Result<Lo
     let (factory, onnxruntime): (Arc<dyn ModelFactory>, String) = match simulated {
         Some(simulated) => (Arc::new(simulated_factory(simulated, &folder)), "none".to_owned()),
         None => {
-            let (factory, version) = onnx_factory(settings, &folder, &plan)?;
-            (Arc::new(factory), version)
+            let runtime = steps::runtime(settings, plan.device == DeviceKind::Cuda)?;
+            let factory = onnx_factory(settings, &folder, &plan, runtime.library);
+            if plan.device == DeviceKind::Cpu && !factory.measures_tile() {
+                tracing::info!(
+                    "the query tile is taken from model.json: measuring it with so large a model would take too long"
+                );
+            }
+            (Arc::new(factory), runtime.version)
         }
     };
     let (provider, device) = match (simulated, plan.device) {
@@ -127,19 +129,24 @@ pub fn bring_up(settings: &Settings, ours: &dyn Fn(&Device) -> u64) -> Result<Lo
             scorer: Arc::new(scorer),
             factory,
             meter,
-            options: Options {
-                chunk_tokens: CHUNK_TOKENS,
-                gap: match plan.device {
-                    DeviceKind::Cpu => CPU_GAP,
-                    DeviceKind::Cuda => usize::MAX,
-                },
-            },
+            options: options(plan.device),
             making: Arc::new(making),
         }),
         footprint,
         detected: Arc::new(detected),
         plan,
     })
+}
+
+/// How an engine works on a device.
+pub(super) fn options(device: DeviceKind) -> Options {
+    Options {
+        chunk_tokens: CHUNK_TOKENS,
+        gap: match device {
+            DeviceKind::Cpu => CPU_GAP,
+            DeviceKind::Cuda => usize::MAX,
+        },
+    }
 }
 
 /// The plan for the memory that is free now.
@@ -173,7 +180,7 @@ pub fn make_plan(
 }
 
 /// Reads what this process holds of the devices that were detected. `ours`: what it held of them then.
-fn meter(detected: &Detected, ours: &dyn Fn(&Device) -> u64) -> Meter {
+pub(super) fn meter(detected: &Detected, ours: &dyn Fn(&Device) -> u64) -> Meter {
     let devices = detected.cards.iter().chain([&detected.cpu]);
     let devices: Vec<_> = devices
         .map(|device| {
@@ -221,7 +228,7 @@ pub fn planned(plan: &Plan) -> Vec<Planned> {
         .collect()
 }
 
-fn simulated(folder: &Path) -> Result<Option<SimulatedModel>, String> {
+pub(super) fn simulated(folder: &Path) -> Result<Option<SimulatedModel>, String> {
     let path = folder.join(SIMULATED);
     match std::fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text)
@@ -232,24 +239,11 @@ fn simulated(folder: &Path) -> Result<Option<SimulatedModel>, String> {
     }
 }
 
-fn onnx_factory(settings: &Settings, folder: &ModelFolder, plan: &Plan) -> Result<(OnnxFactory, String), String> {
-    let cuda = plan.device == DeviceKind::Cuda;
-    let library = find(&Search {
-        configured: settings.config.runtime.library.clone(),
-        cuda,
-    })
-    .map_err(|error| with_causes(&error))?;
-    // Loaded here, so that a bad library is a reason on `status` and not an engine that dies again and again.
-    let version = OnnxModel::load_runtime(&library, cuda).map_err(|error| with_causes(&error))?;
+/// `library`: ONNX Runtime's.
+pub(super) fn onnx_factory(settings: &Settings, folder: &ModelFolder, plan: &Plan, library: PathBuf) -> OnnxFactory {
     let manifest = &folder.manifest;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let probe = plan.device == DeviceKind::Cpu && manifest.weights_bytes < PROBED_WEIGHTS_MAX;
-    if plan.device == DeviceKind::Cpu && !probe {
-        tracing::info!(
-            "the query tile is taken from model.json: measuring it with so large a model would take too long"
-        );
-    }
-    let factory = OnnxFactory {
+    OnnxFactory {
         library,
         folder: folder.path.clone(),
         hash: folder.hash.clone(),
@@ -262,13 +256,12 @@ fn onnx_factory(settings: &Settings, folder: &ModelFolder, plan: &Plan) -> Resul
             vocabulary: manifest.vocab_size,
             query_tile: manifest.query_tile_tokens,
         },
-        tile_unproved: AtomicBool::new(probe),
-    };
-    Ok((factory, version))
+        tile_unproved: AtomicBool::new(plan.device == DeviceKind::Cpu && manifest.weights_bytes < PROBED_WEIGHTS_MAX),
+    }
 }
 
 /// Makes the models that compute.
-struct OnnxFactory {
+pub(super) struct OnnxFactory {
     library: PathBuf,
     folder: PathBuf,
     /// What the folder's hash was when it was checked.
@@ -280,8 +273,14 @@ struct OnnxFactory {
     tile_unproved: AtomicBool,
 }
 
-impl ModelFactory for OnnxFactory {
-    fn build(&self, planned: &Planned) -> Result<Box<dyn Model>, Outage> {
+impl OnnxFactory {
+    /// Whether the query tile is measured before an engine gets its model.
+    pub(super) fn measures_tile(&self) -> bool {
+        self.tile_unproved.load(Ordering::Relaxed)
+    }
+
+    /// Loads the weights, and memory for the slots.
+    pub(super) fn load(&self, planned: &Planned, check_query_tile: bool) -> Result<OnnxModel, Outage> {
         // An engine may be built long after the folder was checked; scores must not be ascribed to another model than made them.
         let folder = ModelFolder::open(&self.folder, Check::Sizes).map_err(|error| with_causes(&error))?;
         if folder.hash != self.hash {
@@ -303,16 +302,22 @@ impl ModelFactory for OnnxFactory {
             provider,
             banks: banks(planned.slots),
             geometry: self.geometry,
-            check_query_tile: self.tile_unproved.load(Ordering::Relaxed),
+            check_query_tile,
         };
-        let model = OnnxModel::load(options).map_err(|error| Outage {
+        OnnxModel::load(options).map_err(|error| Outage {
             reason: with_causes(&error),
             // The weights themselves would take as much with fewer slots.
             out_of_memory: matches!(
                 error,
                 OnnxError::Slots(ModelError::OutOfMemory { .. }) | OnnxError::Probe(ModelError::OutOfMemory { .. })
             ),
-        })?;
+        })
+    }
+}
+
+impl ModelFactory for OnnxFactory {
+    fn build(&self, planned: &Planned) -> Result<Box<dyn Model>, Outage> {
+        let model = self.load(planned, self.measures_tile())?;
         self.tile_unproved.store(false, Ordering::Relaxed);
         Ok(Box::new(model))
     }
@@ -323,13 +328,13 @@ fn banks(slots: usize) -> Vec<BankShape> {
 }
 
 /// Makes the models that only pretend to.
-struct SimulatedFactory {
+pub(super) struct SimulatedFactory {
     model: SimulatedModel,
     vocabulary: usize,
     query_tile: usize,
 }
 
-fn simulated_factory(model: SimulatedModel, folder: &ModelFolder) -> SimulatedFactory {
+pub(super) fn simulated_factory(model: SimulatedModel, folder: &ModelFolder) -> SimulatedFactory {
     SimulatedFactory {
         model,
         vocabulary: folder.manifest.vocab_size,

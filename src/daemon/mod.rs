@@ -1,12 +1,14 @@
 //! Builds every part, runs until told to stop, stops in reverse.
 
 mod admin;
+pub mod backup;
 mod bring_up;
 mod faults;
 mod interviews;
 mod line;
 mod lives;
 mod losses;
+pub mod model_check;
 pub mod planning;
 mod reports;
 mod rubrics;
@@ -14,6 +16,7 @@ mod run;
 mod service;
 mod settings;
 mod status;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -29,7 +32,7 @@ use actix::Addr;
 use tokio::sync::watch;
 
 pub use bring_up::{CHUNK_TOKENS, Loaded, bring_up, make_plan, planned};
-pub use run::{Start, StartError, run};
+pub use run::{Start, StartError, now, run};
 pub use settings::Settings;
 
 use self::lives::Lives;

@@ -105,7 +105,8 @@ pub fn run(start: Start) -> Result<(), StartError> {
     ended
 }
 
-fn now() -> Timestamp {
+/// The wall clock.
+pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
@@ -118,13 +119,7 @@ async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle)
     let bound = sockets.spawn(async move { bind(&socket).await }).await;
     let bound = bound.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
     let (stop, stopping) = watch::channel(None);
-    let surroundings = Surroundings {
-        connections: bound.connections(),
-        clock: now,
-        answers_ahead: ANSWERS_AHEAD,
-        engines: start_engine,
-    };
-    let daemon = build(settings, source, opened.store, surroundings, stop);
+    let daemon = build(settings, source, opened.store, ordinary(bound.connections()), stop);
     daemon.losses().note(opened.notes);
     daemon.recover();
     let beginner = Arc::clone(&daemon);
@@ -140,6 +135,8 @@ async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle)
     tokio::spawn(async move { finder.find_model().await });
     let keeper = Arc::clone(&daemon);
     tokio::spawn(async move { keeper.look_for_forgotten().await });
+    let keeper = Arc::clone(&daemon);
+    tokio::spawn(async move { keeper.keep_backups().await });
     let keeper = Arc::clone(&daemon);
     tokio::spawn(async move { keeper.tend_store().await });
     let ended = tokio::select! {
@@ -211,6 +208,16 @@ pub(super) struct Surroundings<F> {
     pub answers_ahead: usize,
     /// Gives what starts engines, which count into the counters; their rates count from the moment.
     pub engines: F,
+}
+
+/// What surrounds the daemon of a process.
+pub(super) fn ordinary(connections: Connections) -> Surroundings<impl FnOnce(Arc<Counters>, Instant) -> StartEngine> {
+    Surroundings {
+        connections,
+        clock: now,
+        answers_ahead: ANSWERS_AHEAD,
+        engines: start_engine,
+    }
 }
 
 pub(super) fn build<F>(

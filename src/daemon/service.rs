@@ -39,6 +39,7 @@ impl Service for Arc<Daemon> {
                 Call::Status => reply(&self.status().await),
                 Call::Resize(params) => reply(&self.resize(params).await?),
                 Call::ReloadConfig => reply(&self.reload().await?),
+                Call::Export { after } => reply(&self.export(after.as_deref())?),
                 Call::Drain => reply(&self.set_draining(true).await?),
                 Call::Resume => reply(&self.set_draining(false).await?),
                 Call::Shutdown { timeout_s } => reply(&self.ask_to_stop(timeout_s).await),

@@ -9,7 +9,7 @@ pub enum RuntimeError {
     #[error("ONNX Runtime: {origin} names {path}, which is not a file; correct it, or leave it out to use the cache", path = .path.display())]
     LibraryMissing { origin: &'static str, path: PathBuf },
     #[error(
-        "ONNX Runtime {version} was not found in {cache}; run `{command}` to fetch it, then `interviewd config reload`. By hand: {by_hand}",
+        "ONNX Runtime {version} was not found in {cache}; run `{command}` to fetch it. By hand: {by_hand}",
         cache = .cache.display()
     )]
     NotFound {
@@ -44,17 +44,22 @@ pub enum RuntimeError {
     },
     #[error("{file} cannot be unpacked: {reason}; run setup again")]
     Wheel { file: String, reason: String },
-    #[error("{path}: no such model folder; set model.path to a folder with a model.json, then `interviewd config reload`", path = .0.display())]
+    #[error("{path}: no such model folder; set model.path to a folder with a model.json", path = .0.display())]
     NoModel(PathBuf),
-    #[error("{path}: {reason}; export the model again with tools/export, then `interviewd config reload`", path = .path.display())]
+    #[error(
+        "{path} has no model.json, so it is no model folder; name the folder that tools/export wrote, or copy that once more: model.json is what it writes last",
+        path = .0.display()
+    )]
+    NoManifest(PathBuf),
+    #[error("{path}: {reason}; export the model again with tools/export", path = .path.display())]
     Manifest { path: PathBuf, reason: String },
     #[error(
-        "{path}: format_version is {found}, this program reads {expected}; export the model again with this version's tools/export, then `interviewd config reload`",
+        "{path}: format_version is {found}, this program reads {expected}; export the model again with this version's tools/export",
         path = .path.display()
     )]
     FormatVersion { path: PathBuf, found: u64, expected: u64 },
     #[error(
-        "{path}: {what} should be {expected}, found {found}; copy the model folder again or export the model again, then `interviewd config reload`",
+        "{path}: {what} should be {expected}, found {found}; copy the model folder again or export the model again",
         path = .path.display()
     )]
     ModelFile {

@@ -1,6 +1,8 @@
 //! `model.json`: what an exporter says of the model beside it, with every field typed and the rules between fields checked.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 
 /// The only version of the format, and of the graph's inputs and outputs, that this program reads.
 pub(super) const FORMAT_VERSION: u64 = 1;
@@ -137,7 +139,7 @@ pub struct SpecialTokens {
 }
 
 impl SpecialTokens {
-    fn all(&self) -> [&SpecialToken; 7] {
+    pub fn all(&self) -> [&SpecialToken; 7] {
         let Self {
             bos,
             pad,
@@ -191,15 +193,15 @@ impl Manifest {
     pub(super) fn parse(text: &[u8]) -> Result<Self, ManifestFault> {
         /// Read by itself: another version may have other fields.
         #[derive(Deserialize)]
+        #[serde(expecting = "an object")]
         struct Version {
             format_version: u64,
         }
-        let unreadable = |error: serde_json::Error| ManifestFault::Wrong(error.to_string());
-        let version: Version = serde_json::from_slice(text).map_err(unreadable)?;
+        let version: Version = read(text)?;
         if version.format_version != FORMAT_VERSION {
             return Err(ManifestFault::Version(version.format_version));
         }
-        let manifest: Self = serde_json::from_slice(text).map_err(unreadable)?;
+        let manifest: Self = read(text)?;
         match manifest.contradiction() {
             Some(reason) => Err(ManifestFault::Wrong(reason)),
             None => Ok(manifest),
@@ -218,7 +220,8 @@ impl Manifest {
             ("vocab_size", self.vocab_size as u64, 1),
             ("context_tokens", self.context_tokens as u64, 1),
             ("parameter_count", self.parameter_count, 1),
-            ("query_tile_tokens", self.query_tile_tokens as u64, 2),
+            // In tiles of 2 tokens no prompt of odd length can be cut.
+            ("query_tile_tokens", self.query_tile_tokens as u64, 3),
             ("weights_bytes", self.weights_bytes, 1),
         ];
         if let Some((field, found, least)) = counts.into_iter().find(|(_, found, least)| found < least) {
@@ -311,6 +314,34 @@ impl Manifest {
     }
 }
 
+/// JSON, read as a `T`. The error names the field by its path.
+fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, ManifestFault> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (path, inner) = (error.path().to_string(), error.into_inner());
+        match (inner.classify(), path.as_str()) {
+            (Category::Data, ".") => wrong_field(&inner.to_string()),
+            (Category::Data, path) => format!("{path}: {}", wrong_field(&inner.to_string())),
+            _ => format!("it is not JSON: {inner}"),
+        }
+    });
+    let read = value.and_then(|value| match json.end() {
+        Ok(()) => Ok(value),
+        Err(error) => Err(format!("it is not JSON: {error}")),
+    });
+    read.map_err(ManifestFault::Wrong)
+}
+
+/// Which fields there are instead would fill a screen.
+fn wrong_field(reason: &str) -> String {
+    match reason.split_once(", expected ") {
+        Some((unknown, _)) if unknown.starts_with("unknown field") => {
+            format!("{unknown}, which this program does not know; a newer exporter may have written it")
+        }
+        _ => reason.to_owned(),
+    }
+}
+
 /// Why a `model.json` is not one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ManifestFault {
@@ -357,11 +388,32 @@ mod tests {
         let without = |field: &'static str| fault(|json| drop(json.as_object_mut().expect("an object").remove(field)));
         assert!(without("layers").contains("layers"));
         assert!(without("block_size").contains("block_size"));
+        let nested = fault(|json| json["special_tokens"]["bos"] = serde_json::json!({"text": "[BOS]"}));
+        assert!(
+            nested.contains("special_tokens.bos") && nested.contains("`id`"),
+            "{nested}"
+        );
+        let kind = fault(|json| json["layers"] = "six".into());
+        assert!(kind.starts_with("layers: invalid type"), "{kind}");
+    }
+
+    #[test]
+    fn what_is_no_json_or_no_object_is_told_as_such() {
+        let fault = |text: &[u8]| match Manifest::parse(text) {
+            Err(ManifestFault::Wrong(reason)) => reason,
+            other => panic!("{other:?}"),
+        };
+        let whole = demo_model::MANIFEST;
+        for text in [&whole[..whole.len() / 2], b"", b"Dear sir", &[whole, b"}"].concat()] {
+            assert!(fault(text).contains("not JSON"), "{}", fault(text));
+        }
+        assert!(fault(b"7").contains("expected an object"), "{}", fault(b"7"));
     }
 
     #[test]
     fn values_that_contradict_each_other_are_refused() {
         assert!(fault(|json| json["kv_heads"] = 0.into()).contains("kv_heads is 0"));
+        assert!(fault(|json| json["query_tile_tokens"] = 2.into()).contains("query_tile_tokens is 2"));
         assert!(fault(|json| json["target"] = "cuda".into()).contains("kv_type"));
         assert!(fault(|json| json["block_size"] = serde_json::Value::Null).contains("block_size"));
         assert!(fault(|json| json["vocab_size"] = 5.into()).contains("vocabulary of 5"));

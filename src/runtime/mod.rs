@@ -8,6 +8,7 @@ mod library;
 mod made_once;
 mod manifest;
 mod model_folder;
+mod pinned;
 mod provision;
 mod python;
 mod random_model;
@@ -20,6 +21,7 @@ pub use manifest::{
     Architecture, FileEntry, KvType, Manifest, ModelFiles, Precision, SpecialToken, SpecialTokens, Target,
 };
 pub use model_folder::{Check, MANIFEST_FILE, ModelFolder};
+pub use pinned::is_pinned;
 pub use provision::provision;
 pub use random_model::{RANDOM_PRESETS, random_model};
 pub use wheels::{ONNX_RUNTIME_VERSION, Variant, by_hand_lines};

@@ -30,10 +30,24 @@ pub struct ModelFolder {
 impl ModelFolder {
     /// Reads `model.json` and checks the files that it lists.
     pub fn open(path: impl Into<PathBuf>, check: Check) -> Result<Self, RuntimeError> {
+        let folder = Self::read(path)?;
+        let fault = folder.faults(check).next();
+        match fault {
+            Some((_, error)) => Err(error),
+            None => Ok(folder),
+        }
+    }
+
+    /// Reads and checks `model.json` alone.
+    pub fn read(path: impl Into<PathBuf>) -> Result<Self, RuntimeError> {
         let path = path.into();
         let manifest_path = path.join(MANIFEST_FILE);
+        if !path.is_dir() {
+            // A relative path says little to whoever does not know what it is relative to.
+            return Err(RuntimeError::NoModel(std::path::absolute(&path).unwrap_or(path)));
+        }
         if !manifest_path.is_file() {
-            return Err(RuntimeError::NoModel(path));
+            return Err(RuntimeError::NoManifest(path));
         }
         let text = fs::read(&manifest_path).map_err(RuntimeError::file(&manifest_path, "read"))?;
         let hash = sha256_hex(text.as_slice()).map_err(RuntimeError::file(&manifest_path, "read"))?;
@@ -48,15 +62,19 @@ impl ModelFolder {
                 reason,
             },
         })?;
-        for (name, entry) in manifest.files.all() {
-            check_size(&path.join(name), entry)?;
-        }
-        if check == Check::Hashes {
-            for (name, entry) in manifest.files.all() {
-                check_hash(&path.join(name), entry)?;
-            }
-        }
         Ok(Self { path, manifest, hash })
+    }
+
+    /// The files that are not as `model.json` lists them, with what is wrong. Each is looked at when the iterator comes to it.
+    pub fn faults(&self, check: Check) -> impl Iterator<Item = (&'static str, RuntimeError)> {
+        self.manifest.files.all().into_iter().filter_map(move |(name, entry)| {
+            let path = self.path.join(name);
+            let looked_at = check_size(&path, entry).and_then(|()| match check {
+                Check::Sizes => Ok(()),
+                Check::Hashes => check_hash(&path, entry),
+            });
+            Some((name, looked_at.err()?))
+        })
     }
 
     /// The ONNX graph; its weights lie beside it.
@@ -168,10 +186,11 @@ mod tests {
     #[test]
     fn a_folder_without_a_model_and_an_old_format_are_told_apart() {
         let folder = tempfile::tempdir().expect("a folder");
-        assert!(matches!(
-            ModelFolder::open(folder.path(), Check::Sizes),
-            Err(RuntimeError::NoModel(_))
-        ));
+        let opened = |path: PathBuf| ModelFolder::open(path, Check::Sizes);
+        let missing = opened(folder.path().join("nowhere"));
+        assert!(matches!(missing, Err(RuntimeError::NoModel(_))), "{missing:?}");
+        let empty = opened(folder.path().to_owned());
+        assert!(matches!(empty, Err(RuntimeError::NoManifest(_))), "{empty:?}");
         fs::write(folder.path().join(MANIFEST_FILE), r#"{"format_version":0}"#).expect("writes");
         let error = ModelFolder::open(folder.path(), Check::Sizes).expect_err("too old");
         assert!(matches!(error, RuntimeError::FormatVersion { found: 0, .. }), "{error}");

@@ -19,14 +19,6 @@ const MARKS: [&str; 4] = ["[|", "|]", "<|", "|>"];
 /// Anything that candidates may write.
 const SAMPLE: &str = "저는 로그를 모아 12건을 \"2건\"으로 줄였습니다.\n\tI fixed it: 각 é 👩‍💻 漢字 \\n [x]{y}";
 
-/// Checks a model's tokenizer and chat template.
-pub fn tokenizer(scorer: &Scorer, eos: &[TokenId]) -> Result<(), ScoringError> {
-    ends_of_turn(scorer, eos)?;
-    markers(scorer)?;
-    untrusted(scorer)?;
-    literals(scorer)
-}
-
 fn unsuitable(reason: String) -> Result<(), ScoringError> {
     Err(ScoringError::Unsuitable(reason))
 }
@@ -36,7 +28,8 @@ fn is_special(scorer: &Scorer, token: TokenId) -> bool {
     added.any(|(id, added)| *id == token && added.special)
 }
 
-fn ends_of_turn(scorer: &Scorer, eos: &[TokenId]) -> Result<(), ScoringError> {
+/// Every token that ends a turn must be special, and what its text becomes.
+pub fn ends_of_turn(scorer: &Scorer, eos: &[TokenId]) -> Result<(), ScoringError> {
     for token in eos {
         let added = scorer.encoder.added().iter().find(|(id, _)| id == token);
         let Some((_, added)) = added.filter(|(_, added)| added.special) else {
@@ -49,8 +42,26 @@ fn ends_of_turn(scorer: &Scorer, eos: &[TokenId]) -> Result<(), ScoringError> {
     Ok(())
 }
 
+/// Every marker must be the one special token that it is said to be.
+pub fn markers(scorer: &Scorer, markers: &[(&str, TokenId)]) -> Result<(), ScoringError> {
+    for (text, token) in markers {
+        let ids = scorer.encoder.trusted(text)?;
+        if ids != [*token] {
+            return unsuitable(format!(
+                "the marker {text:?} should be the one token {token}, it is {ids:?}"
+            ));
+        }
+        if !is_special(scorer, *token) {
+            return unsuitable(format!(
+                "the marker {text:?} ({token}) is not one of its special tokens"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Every marker of the chat template must be one special token, and both messages must be in it.
-fn markers(scorer: &Scorer) -> Result<(), ScoringError> {
+pub fn template(scorer: &Scorer) -> Result<(), ScoringError> {
     let rendered = scorer.prompts.chat(MESSAGES[0], MESSAGES[1])?;
     if MESSAGES.iter().any(|message| rendered.matches(message).count() != 1) {
         return unsuitable("the chat template leaves out one of the messages or repeats it".to_owned());
@@ -75,7 +86,7 @@ fn markers(scorer: &Scorer) -> Result<(), ScoringError> {
 }
 
 /// No text of anybody else's may become an added token, and none may be changed on its way to the model.
-fn untrusted(scorer: &Scorer) -> Result<(), ScoringError> {
+pub fn untrusted(scorer: &Scorer) -> Result<(), ScoringError> {
     let added = scorer.encoder.added();
     for (_, token) in added {
         let ids = scorer.encoder.plain(&format!("네 {0} {0}예{0}", token.content))?;
@@ -90,7 +101,7 @@ fn untrusted(scorer: &Scorer) -> Result<(), ScoringError> {
 }
 
 /// Forced text must come out as it went in, and so must what stands before a level, whoever wrote its beginning.
-fn literals(scorer: &Scorer) -> Result<(), ScoringError> {
+pub fn literals(scorer: &Scorer) -> Result<(), ScoringError> {
     let before = std::str::from_utf8(BEFORE_LEVEL).expect("it is ASCII");
     for literal in [
         "\"},{\"name\":\"논리적 구조\",\"evidence\":\"",

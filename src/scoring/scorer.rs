@@ -54,14 +54,24 @@ impl Scorer {
         eos: &[TokenId],
         vocabulary: usize,
     ) -> Result<Self, ScoringError> {
+        Self::read(folder, chat_template_file, eos, vocabulary)?.checked(eos)
+    }
+
+    /// As [`load`](Self::load), for whoever checks one thing at a time.
+    pub fn read(
+        folder: &Path,
+        chat_template_file: &str,
+        eos: &[TokenId],
+        vocabulary: usize,
+    ) -> Result<Self, ScoringError> {
         let path = folder.join(chat_template_file);
         let chat_template =
             std::fs::read_to_string(&path).map_err(|e| ScoringError::Unreadable { path, source: e.into() })?;
         let encoder = Encoder::load(&folder.join("tokenizer.json"))?;
-        Self::new(encoder, chat_template, eos, vocabulary)
+        Self::unchecked(encoder, chat_template, eos, vocabulary)
     }
 
-    pub(super) fn new(
+    pub(super) fn unchecked(
         encoder: Encoder,
         chat_template: String,
         eos: &[TokenId],
@@ -69,14 +79,40 @@ impl Scorer {
     ) -> Result<Self, ScoringError> {
         let encoder = Arc::new(encoder);
         let vocabulary = Arc::new(Vocabulary::new(&encoder, eos, vocabulary)?);
-        let scorer = Self {
+        Ok(Self {
             prompts: Prompts::new(Templates::new(chat_template)?),
             compiler: Compiler::new(Arc::clone(&vocabulary), Arc::clone(&encoder))?,
             encoder,
             vocabulary,
-        };
-        checks::tokenizer(&scorer, eos)?;
-        Ok(scorer)
+        })
+    }
+
+    pub(super) fn checked(self, eos: &[TokenId]) -> Result<Self, ScoringError> {
+        self.check_turns(eos)?;
+        self.check_answers()?;
+        self.check_level()?;
+        Ok(self)
+    }
+
+    /// Checks that every end of a turn and every marker of the chat template is exactly one special token.
+    pub fn check_turns(&self, eos: &[TokenId]) -> Result<(), ScoringError> {
+        checks::ends_of_turn(self, eos)?;
+        checks::template(self)
+    }
+
+    /// Checks that each of these markers is exactly this one special token.
+    pub fn check_markers(&self, markers: &[(&str, TokenId)]) -> Result<(), ScoringError> {
+        checks::markers(self, markers)
+    }
+
+    /// Checks that nothing that stands in an answer becomes a control token, and that answers reach the model as they were sent.
+    pub fn check_answers(&self) -> Result<(), ScoringError> {
+        checks::untrusted(self)
+    }
+
+    /// Checks that forced text comes out as it went in, and ends where a level begins.
+    pub fn check_level(&self) -> Result<(), ScoringError> {
+        checks::literals(self)
     }
 
     /// Checks that a rubric's texts keep the budgets with this model's tokenizer, and that its names can stand in the grammars.

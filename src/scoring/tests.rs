@@ -251,7 +251,8 @@ pub fn changed(tokenizer: impl Fn(&mut Value), template: &str, eos: &[u32], size
         "" => read(TEMPLATE),
         other => other.to_owned(),
     };
-    Scorer::new(encoder, template, eos, size).map_err(|e| e.to_string())
+    let scorer = Scorer::unchecked(encoder, template, eos, size);
+    scorer.and_then(|scorer| scorer.checked(eos)).map_err(|e| e.to_string())
 }
 
 #[test]
@@ -289,6 +290,19 @@ fn models_that_do_not_suit_are_refused_with_the_reason() {
     assert!(changed(no_list, "", &[EOS], VOCABULARY).is_err());
     let nowhere = Scorer::load(&demo(), "no.jinja", &[EOS], VOCABULARY).err().unwrap();
     assert!(nowhere.to_string().contains("no.jinja"), "{nowhere}");
+}
+
+#[test]
+fn a_marker_is_the_one_special_token_that_it_is_said_to_be() {
+    let scorer = scorer();
+    scorer.check_markers(&[("[BOS]", 1), ("[|endofturn|]", EOS)]).unwrap();
+    let refused = |marker: (&str, u32)| scorer.check_markers(&[marker]).unwrap_err().to_string();
+    assert!(refused(("[BOS]", 2)).contains("should be the one token 2"));
+    assert!(refused(("[|tool|]", 7)).contains("[|tool|]"));
+    let ordinary = |json: &mut Value| json["added_tokens"][1]["special"] = json!(false);
+    let scorer = changed(ordinary, "", &[EOS], VOCABULARY).unwrap();
+    let error = scorer.check_markers(&[("[BOS]", 1)]).unwrap_err().to_string();
+    assert!(error.contains("not one of its special tokens"), "{error}");
 }
 
 #[test]

@@ -43,6 +43,9 @@ pub enum Call {
     Status,
     Resize(ResizeParams),
     ReloadConfig,
+    Export {
+        after: Option<String>,
+    },
     Drain,
     Resume,
     Shutdown {

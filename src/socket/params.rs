@@ -73,6 +73,7 @@ fn reader(method: &str) -> Option<(bool, Reader)> {
         "events.unsubscribe" => everyones(unsubscribe),
         "pool.resize" => admins(|params| Ok(Asked::Call(Call::Resize(typed::<ResizeParams>(params)?)))),
         "config.reload" => admins(|params| nothing(params, Call::ReloadConfig)),
+        "store.export" => admins(export),
         "drain" => admins(|params| nothing(params, Call::Drain)),
         "resume" => admins(|params| nothing(params, Call::Resume)),
         "shutdown" => admins(shutdown),
@@ -134,6 +135,12 @@ struct Unsubscribe {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Export {
+    after: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Shutdown {
     timeout_s: Option<u64>,
 }
@@ -190,6 +197,11 @@ fn subscribe(params: &str) -> Result<Asked, Fault> {
 fn unsubscribe(params: &str) -> Result<Asked, Fault> {
     let Unsubscribe { subscription } = typed(params)?;
     Ok(Asked::Unsubscribe { subscription })
+}
+
+fn export(params: &str) -> Result<Asked, Fault> {
+    let Export { after } = typed(params)?;
+    Ok(Asked::Call(Call::Export { after }))
 }
 
 fn shutdown(params: &str) -> Result<Asked, Fault> {

@@ -112,6 +112,23 @@ pub struct ReportView {
     pub report: Box<RawValue>,
 }
 
+/// Of `store.export`: a portion of the lines that `interviewd export` writes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExportView {
+    pub rubrics: Vec<ExportedRubric>,
+    pub interviews: Vec<Box<RawValue>>,
+    /// What cannot be read any more, for people.
+    pub unreadable: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExportedRubric {
+    pub hash: String,
+    pub text: String,
+}
+
 /// Of `config.reload`: keys as in `pool.slots_per_actor`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Reloaded {

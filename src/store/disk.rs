@@ -89,7 +89,7 @@ pub(super) fn sync(path: &Path) -> io::Result<()> {
 }
 
 /// Bytes that are free where the folder is, or will be.
-pub(super) fn free_bytes(store: &Path) -> io::Result<u64> {
+pub fn free_bytes(store: &Path) -> io::Result<u64> {
     let there = store.ancestors().find(|path| path.exists()).unwrap_or(store);
     let system = rustix::fs::statvfs(there)?;
     Ok(system.f_bavail.saturating_mul(system.f_frsize))
@@ -101,6 +101,12 @@ pub(super) fn failed(doing: &'static str, path: &Path, source: io::Error) -> Sto
         path: path.to_owned(),
         source,
     }
+}
+
+/// Whether a process, this one included, has the store open.
+pub fn is_in_use(store: &Path) -> Result<bool, StoreError> {
+    let free = is_free(store).map_err(|source| failed("look for the lock of", store, source))?;
+    Ok(!free)
 }
 
 /// Whether no process, this one included, has the store open.

@@ -11,7 +11,10 @@ pub(crate) mod by_hand;
 mod census;
 mod disk;
 mod error;
+pub mod export;
+pub mod export_file;
 mod format;
+pub mod import;
 mod keys;
 mod open;
 mod reads;
@@ -31,8 +34,9 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use disk::{free_bytes, is_in_use};
 pub use error::StoreError;
-pub use open::some_of;
+pub use open::{QUARANTINE, some_of};
 pub use record::{
     Accept, Accepted, Added, Page, Phase, Record, Recorded, ReportHead, Summary, Unfinished, Unreadable, View,
 };
@@ -45,7 +49,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::report::Report;
 use crate::domain::state::InterviewState;
 use crate::domain::time::Timestamp;
-use disk::{Durable, Files, failed, free_bytes};
+use disk::{Durable, Files, failed};
 use open::guarded;
 use shelf::Shelf;
 use verbs::Books;
@@ -57,13 +61,16 @@ pub struct Options {
     /// Memory for pages that were read or written.
     pub cache_bytes: u64,
     pub reserve: Reserve,
+    /// Whether damage is an error, and the store is left where it is.
+    pub leaves_damage: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            cache_bytes: 64 * 1024 * 1024,
+            cache_bytes: 8 * 1024 * 1024,
             reserve: Reserve::default(),
+            leaves_damage: false,
         }
     }
 }

@@ -93,6 +93,10 @@ pub(super) fn open(path: &Path, options: &Options, now: Timestamp) -> Result<Fou
             path.display()
         )));
     }
+    if options.leaves_damage {
+        let what = format!("the store at {}", path.display());
+        return Err(StoreError::Damaged { what, why: first });
+    }
     let second = if set_aside_snapshots(path, now, &mut notes)? {
         wait_until_free(path);
         match attempt(path, options) {

@@ -1,5 +1,7 @@
 //! What each verb checks and changes. Only the writer calls these, one after the other, so a check holds until its change.
 
+mod restore;
+
 use super::census;
 use super::error::StoreError;
 use super::keys;

@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: the real binary in a fresh folder, and a client that speaks to its socket.
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
+pub mod model_files;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};

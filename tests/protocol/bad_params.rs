@@ -17,7 +17,14 @@ const BY_ID: [&str; 7] = [
     "report.get",
     "report.wait",
 ];
-const ADMINS: [&str; 5] = ["pool.resize", "config.reload", "drain", "resume", "shutdown"];
+const ADMINS: [&str; 6] = [
+    "pool.resize",
+    "config.reload",
+    "store.export",
+    "drain",
+    "resume",
+    "shutdown",
+];
 
 #[test]
 fn an_unknown_method_is_named() {

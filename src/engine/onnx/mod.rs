@@ -121,6 +121,11 @@ impl OnnxModel {
         Ok(model)
     }
 
+    /// Measures the query tile as `check_query_tile` of the options does; what the slots held is gone.
+    pub fn check_query_tile(&mut self) -> Result<(), OnnxError> {
+        probe::check_query_tile(self)
+    }
+
     /// A handle that outlives the model and may be sent anywhere.
     pub fn terminator(&self) -> Terminator {
         Terminator(Arc::clone(&self.run_options))

@@ -6,8 +6,8 @@ use super::OnnxModel;
 use super::error::OnnxError;
 
 /// Prefills one made-up prompt as a whole, then as a chunk of every length up to a tile, then cut at the tile, and compares what each leaves in
-/// the cache. The cost is that of some T² / 2 tokens. Does nothing where no bank holds a tile, or where the cache is on a card: bits
-/// there are promised by nobody.
+/// the cache. The cost is that of some T² / 2 tokens. A slot shorter than a tile is measured as far as it goes. Does nothing where the cache is
+/// on a card: bits there are promised by nobody.
 pub(super) fn check_query_tile(model: &mut OnnxModel) -> Result<(), OnnxError> {
     let tile = model.shape.query_tile;
     let banks = model.shape.banks.iter().enumerate().filter(|(_, bank)| bank.slots > 0);
@@ -15,8 +15,8 @@ pub(super) fn check_query_tile(model: &mut OnnxModel) -> Result<(), OnnxError> {
         return Ok(());
     };
     let slot = SlotId { bank, index: 0 };
-    let length = shape.context.min(2 * tile);
-    if length < tile || tile < 2 {
+    let length = shape.context.min(tile.saturating_mul(2));
+    if length < 2 {
         return Ok(());
     }
     let vocabulary = model.shape.vocabulary;
@@ -32,13 +32,13 @@ pub(super) fn check_query_tile(model: &mut OnnxModel) -> Result<(), OnnxError> {
     };
     let differs =
         |model: &OnnxModel, position: usize| model.position_bits(slot, position).as_ref() != Some(&whole[position]);
-    for rows in 2..=tile {
+    for rows in 2..=tile.min(length) {
         feed(model, slot, 0, &prompt[..rows])?;
         if differs(model, rows - 1) {
             return Err(wrong(tile, rows));
         }
     }
-    if length >= tile + 2 {
+    if length >= tile.saturating_add(2) {
         feed(model, slot, tile, &prompt[tile..])?;
         if let Some(position) = (tile..length).find(|position| differs(model, *position)) {
             return Err(wrong(tile, position + 1));

@@ -75,6 +75,7 @@ fn every_method_of_the_contract_is_read() {
         matches!(call("pool.resize", r#"{"slots_per_actor":"auto","actors":2}"#), Call::Resize(to) if to.actors == Some(Count::Number(2)))
     );
     assert!(matches!(call("config.reload", "{}"), Call::ReloadConfig));
+    assert!(matches!(call("store.export", "{}"), Call::Export { after: None }));
     assert!(matches!(call("drain", "{}"), Call::Drain));
     assert!(matches!(call("resume", "{}"), Call::Resume));
     assert!(matches!(
@@ -274,7 +275,14 @@ fn messages_stay_short_whatever_was_sent() {
 
 #[test]
 fn what_is_for_admins_is_refused_before_its_parameters_are_read() {
-    for method in ["pool.resize", "config.reload", "drain", "resume", "shutdown"] {
+    for method in [
+        "pool.resize",
+        "config.reload",
+        "store.export",
+        "drain",
+        "resume",
+        "shutdown",
+    ] {
         let line = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":[]}}"#);
         let fault = wire::read(line.as_bytes(), Role::Client).asked.unwrap_err();
         assert_eq!(fault.kind, Kind::Forbidden, "{method}");

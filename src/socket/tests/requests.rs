@@ -130,7 +130,14 @@ async fn roles_come_from_the_peers_user() {
     let nobody = Daemon::with(|options| options.own_uid_is_admin = false).await;
     let mut peer = nobody.peer().await;
     assert_eq!(peer.ask("hello", json!({})).await["result"]["role"], "client");
-    for method in ["pool.resize", "config.reload", "drain", "resume", "shutdown"] {
+    for method in [
+        "pool.resize",
+        "config.reload",
+        "store.export",
+        "drain",
+        "resume",
+        "shutdown",
+    ] {
         assert_eq!(kind(&peer.ask(method, json!({})).await), "forbidden");
     }
     assert_eq!(nobody.service.done(), [""; 0]);

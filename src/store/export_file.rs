@@ -1,0 +1,185 @@
+//! Files of exports: written whole or not at all, for their owner only, and read whether they are compressed or not.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::bufread::MultiGzDecoder;
+use flate2::write::GzEncoder;
+use tempfile::NamedTempFile;
+
+use super::disk::{failed, sync};
+use super::error::StoreError;
+use super::export::{ExportWriter, Page, Summary};
+use crate::domain::time::Timestamp;
+
+/// Names of files that are being written begin and end so. What a process that was killed has left may be removed.
+pub const PARTIAL: (&str, &str) = (".interviewd-", ".partial");
+
+/// What a file that is compressed begins with.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// A file that is being written. Dropped before [`ExportFile::finish`], it leaves nothing.
+pub struct ExportFile {
+    writer: ExportWriter<Sink>,
+    path: PathBuf,
+}
+
+enum Sink {
+    Plain(BufWriter<NamedTempFile>),
+    Gzip(Box<GzEncoder<BufWriter<NamedTempFile>>>),
+}
+
+impl ExportFile {
+    /// Begins a file that will lie at `path`, in place of one that is there by then. A name that ends in `.gz` is compressed.
+    pub fn create(path: &Path, at: Timestamp) -> Result<Self, StoreError> {
+        match fs::symlink_metadata(path) {
+            // A device or a pipe must not be replaced by a file.
+            Ok(there) if !there.is_file() => {
+                let problem = io::Error::other("there is something that is not a file");
+                return Err(failed("write", path, problem));
+            }
+            _ => {}
+        }
+        let file = tempfile::Builder::new()
+            .prefix(PARTIAL.0)
+            .suffix(PARTIAL.1)
+            .tempfile_in(folder(path))
+            .map_err(|source| failed("write", path, source))?;
+        let file = BufWriter::new(file);
+        let sink = match path.extension() {
+            Some(extension) if extension == "gz" => Sink::Gzip(Box::new(GzEncoder::new(file, Compression::fast()))),
+            _ => Sink::Plain(file),
+        };
+        Ok(Self {
+            writer: ExportWriter::begin(sink, at).map_err(|source| failed("write", path, source))?,
+            path: path.to_owned(),
+        })
+    }
+
+    pub fn page(&mut self, page: Page) -> Result<(), StoreError> {
+        let written = self.writer.page(page);
+        written.map_err(|source| failed("write", &self.path, source))
+    }
+
+    /// Makes the file durable, then visible.
+    pub fn finish(self) -> Result<Summary, StoreError> {
+        let path = self.path;
+        let whole = self.writer.end().and_then(|(sink, summary)| {
+            let file = sink.into_file()?;
+            file.as_file().sync_all()?;
+            file.persist(&path).map_err(|error| error.error)?;
+            sync(folder(&path))?;
+            Ok(summary)
+        });
+        whole.map_err(|source| failed("write", &path, source))
+    }
+}
+
+impl Sink {
+    fn into_file(self) -> io::Result<NamedTempFile> {
+        let buffered = match self {
+            Self::Plain(file) => file,
+            Self::Gzip(encoder) => encoder.finish()?,
+        };
+        buffered.into_inner().map_err(io::IntoInnerError::into_error)
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(file) => file.write(bytes),
+            Self::Gzip(encoder) => encoder.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(file) => file.flush(),
+            Self::Gzip(encoder) => encoder.flush(),
+        }
+    }
+}
+
+/// The lines of an export, whatever its file is called.
+pub fn open(path: &Path) -> Result<Box<dyn BufRead>, StoreError> {
+    let unreadable = |source| failed("read", path, source);
+    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let begin = file.fill_buf().map_err(unreadable)?;
+    Ok(match begin.starts_with(&GZIP) {
+        true => Box::new(BufReader::new(MultiGzDecoder::new(file))),
+        false => Box::new(file),
+    })
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn write(path: &Path) -> Summary {
+        ExportFile::create(path, Timestamp::from_millis(0))
+            .unwrap()
+            .finish()
+            .unwrap()
+    }
+
+    fn text(path: &Path) -> String {
+        let mut text = String::new();
+        open(path).unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_file_is_its_owners_alone_and_reads_the_same_whether_it_is_compressed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (plain, small) = (folder.path().join("a.jsonl"), folder.path().join("a.jsonl.gz"));
+        for path in [&plain, &small] {
+            assert_eq!(write(path), Summary::default());
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert!(fs::read(&small).unwrap().starts_with(&GZIP));
+        assert_eq!(text(&plain), text(&small));
+        assert_eq!(text(&plain).lines().count(), 2);
+        // What is there is replaced as a whole.
+        write(&plain);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_not_finished_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        fs::write(&path, "old").unwrap();
+        drop(ExportFile::create(&path, Timestamp::from_millis(0)).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        for path in [
+            Path::new("/dev/null"),
+            folder.path(),
+            &link,
+            Path::new("/nowhere/at/all"),
+        ] {
+            let error = ExportFile::create(path, Timestamp::from_millis(0)).err().unwrap();
+            assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        }
+    }
+}
