@@ -47,6 +47,9 @@ fn clock() -> Timestamp {
     Timestamp::from_millis(now())
 }
 
+/// A ticket, and what its question was answered.
+type Answered = (u64, Result<Reply, Fault>);
+
 pub struct Process {
     pub daemon: Arc<Daemon>,
     pub hand: Hand,
@@ -54,7 +57,7 @@ pub struct Process {
     pub events: Subscription,
     setup: Arc<Setup>,
     /// Of questions that were answered, by their tickets.
-    replies: Rc<RefCell<Vec<(u64, Result<Reply, Fault>)>>>,
+    replies: Rc<RefCell<Vec<Answered>>>,
     stopped: Rc<Cell<bool>>,
 }
 
@@ -118,7 +121,7 @@ impl Process {
         });
     }
 
-    pub fn replies(&self) -> Vec<(u64, Result<Reply, Fault>)> {
+    pub fn replies(&self) -> Vec<Answered> {
         self.replies.take()
     }
 
