@@ -204,6 +204,7 @@ fn planned() -> Planned {
         device_index: 0,
         memory_bytes: 0,
         slots: SLOTS,
+        narrative_takes: 0,
         allowance: Allowance::default(),
     }
 }

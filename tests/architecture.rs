@@ -98,6 +98,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("flate2", &["store"]),
     ("indicatif", &["cli", "main"]),
     ("libloading", &["engine/onnx"]),
+    ("listenfd", &["socket"]),
     ("llguidance", &["scoring"]),
     ("minijinja", &["scoring"]),
     ("nvml_wrapper", &["hardware"]),

@@ -297,7 +297,7 @@ fn survive_crash_points(crashes: u64) {
 
 #[test]
 fn after_a_hundred_kills_nothing_acknowledged_is_lost_nothing_is_scored_twice_and_every_interview_has_one_report() {
-    survive_kills(100, 300);
+    survive_kills(100, 500);
 }
 
 #[test]

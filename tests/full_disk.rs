@@ -65,6 +65,7 @@ impl SmallDisk {
     fn world(mib: u32, step_ms: u64, ballast_mib: u32, floor_mib: u32) -> (World, Self) {
         let world = World::simulated(step_ms)
             .set("store.path=disk/store")
+            .set("backup.every_h=0")
             .set(&format!("store.ballast_mib={ballast_mib}"))
             .set(&format!("store.free_floor_mib={floor_mib}"));
         let path = world.path("disk");

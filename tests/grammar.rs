@@ -1,20 +1,14 @@
 //! Whatever the model thinks, every output parses, quotes verbatim and ends within its budget: whole runs through the engine, under models that
 //! are random or mean harm.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod judging;
 
-use interviewd::domain::ids::InterviewId;
-use interviewd::domain::interview::{AnswerDraft, Draft, Interview, Limits, Opening};
-use interviewd::domain::rubric::{DEFAULT, Rubric};
-use interviewd::engine::job::{Job, JobEvent, JobId, Output};
+use interviewd::domain::interview::{AnswerDraft, Interview};
+use interviewd::engine::TokenId;
 use interviewd::engine::model::{DecodeRow, Model, ModelError, ModelShape, SlotId};
 use interviewd::engine::simulated::Simulated;
-use interviewd::engine::{Engine, Options, TokenId};
-use interviewd::scoring::{AnswerReading, SCORING_BANK, Scorer, banks};
-
-const VOCABULARY: usize = 8_192;
-const SLOTS: usize = 17;
+use interviewd::scoring::banks;
+use judging::{Judge, SLOTS, VOCABULARY};
 
 /// Texts that grammars stumble over.
 const TEXTS: [&str; 12] = [
@@ -76,17 +70,8 @@ fn shape() -> ModelShape {
     }
 }
 
-fn tokenizer() -> tokenizers::Tokenizer {
-    tokenizers::Tokenizer::from_file(demo().join("tokenizer.json")).unwrap()
-}
-
-fn demo() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/demo")
-}
-
 /// Models that want: long tokens, short ones, anything but the end of a text, backslashes and quotation marks, pieces of code points.
-fn adversaries() -> Vec<(&'static str, Adversary)> {
-    let tokenizer = tokenizer();
+fn adversaries(tokenizer: &tokenizers::Tokenizer) -> Vec<(&'static str, Adversary)> {
     let text = |id: usize| tokenizer.id_to_token(id as u32).unwrap_or_default();
     let wish = |name, value: &dyn Fn(&str) -> f32| {
         let wish = (0..VOCABULARY).map(|id| value(&text(id))).collect();
@@ -128,124 +113,30 @@ fn interview(language: &str) -> Interview {
         answer: (*text).to_owned(),
         ..AnswerDraft::default()
     });
-    let draft = Draft {
-        language: Some(language.to_owned()),
-        answers: answers.collect(),
-        ..Draft::default()
-    };
-    let id = InterviewId::parse("grammar").unwrap();
-    Interview::new(
-        draft,
-        id,
-        Opening::Whole,
-        &Rubric::parse(DEFAULT).unwrap(),
-        &Limits::default(),
-    )
-    .unwrap()
+    judging::interview(language, answers.collect())
 }
 
-/// Runs every answer of the interview through the engine; gives each with how to read it.
-fn outputs(
-    model: impl Model + 'static,
-    scorer: &Scorer,
-    interview: &Interview,
-) -> Vec<(usize, AnswerReading, usize, Output)> {
-    let rubric = Rubric::parse(DEFAULT).unwrap();
-    let mut engine = Engine::new(
-        Box::new(model),
-        Options {
-            chunk_tokens: 256,
-            gap: 2,
-        },
-    );
-    let mut readings = Vec::new();
-    for index in 0..interview.answers().len() {
-        let made = scorer.answer(interview, index, &rubric).unwrap();
-        readings.push(Some((made.reading, made.output_max)));
-        engine.submit(Job {
-            id: JobId(index as u64),
-            bank: SCORING_BANK,
-            prompt: made.prompt,
-            constraint: made.constraint,
-            output_max: made.output_max,
-            alone: false,
-        });
+/// How many outputs were valid, which is all of them.
+fn check(name: &str, judge: &Judge, interview: &Interview, model: impl Model + 'static) -> usize {
+    let all = judge.run(model, interview);
+    for judged in &all {
+        judge.verdict(name, interview, judged);
     }
-    let (mut events, mut outputs) = (Vec::new(), Vec::new());
-    while !engine.is_idle() {
-        engine.step(&mut events);
-        for event in events.drain(..) {
-            if let JobEvent::Ended(JobId(id), result) = event {
-                let (reading, output_max) = readings[id as usize].take().expect("ends once");
-                outputs.push((id as usize, reading, output_max, result.unwrap()));
-            }
-        }
-    }
-    assert_eq!(outputs.len(), interview.answers().len());
-    outputs
-}
-
-fn check(
-    name: &str,
-    scorer: &Scorer,
-    interview: &Interview,
-    tokenizer: &tokenizers::Tokenizer,
-    model: impl Model + 'static,
-) -> usize {
-    let outputs = outputs(model, scorer, interview);
-    for (index, reading, output_max, output) in &outputs {
-        let answer: Vec<char> = interview.answers()[*index].text.chars().collect();
-        assert!(
-            output.tokens.len() <= *output_max,
-            "{name}, answer {index}: {} tokens",
-            output.tokens.len()
-        );
-        let text = tokenizer.decode(&output.tokens, false).unwrap();
-        let parsed: serde_json::Value =
-            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}, answer {index}: {e}: {text}"));
-        let (criteria, feedback) = reading
-            .read(output)
-            .unwrap_or_else(|e| panic!("{name}, answer {index}: {e}: {text}"));
-        assert_eq!(
-            parsed["criteria"].as_array().unwrap().len(),
-            criteria.len(),
-            "{name}, answer {index}"
-        );
-        assert!(
-            (1..=300).contains(&feedback.chars().count()),
-            "{name}, answer {index}: {feedback}"
-        );
-        for evidence in criteria.iter().filter_map(|criterion| criterion.evidence.as_ref()) {
-            let slice: String = answer[evidence.start..evidence.end].iter().collect();
-            assert_eq!(slice, evidence.quote, "{name}, answer {index}");
-            assert!(
-                (1..=80).contains(&(evidence.end - evidence.start)),
-                "{name}, answer {index}"
-            );
-        }
-    }
-    outputs.len()
+    all.len()
 }
 
 #[test]
 fn every_output_is_valid_whatever_the_model_wants() {
-    let eos = tokenizer().token_to_id("[|endofturn|]").unwrap();
-    let scorer = Arc::new(Scorer::load(&demo(), "chat_template.jinja", &[eos], VOCABULARY).unwrap());
-    let tokenizer = tokenizer();
+    let judge = Judge::of_demo();
     let (korean, english) = (interview("ko"), interview("en"));
     let mut runs = 0;
-    for (name, adversary) in adversaries() {
-        runs += check(name, &scorer, &korean, &tokenizer, adversary);
+    for (name, adversary) in adversaries(&judge.tokenizer) {
+        runs += check(name, &judge, &korean, adversary);
     }
     for seed in 0..10 {
         let interview = if seed % 2 == 0 { &korean } else { &english };
-        runs += check(
-            &format!("random {seed}"),
-            &scorer,
-            interview,
-            &tokenizer,
-            Simulated::new(shape(), seed),
-        );
+        let name = format!("random {seed}");
+        runs += check(&name, &judge, interview, Simulated::new(shape(), seed));
     }
     assert!(runs >= 200, "{runs} runs");
 }

@@ -1,4 +1,4 @@
-//! The demo model in ONNX Runtime: the same bits alone and in company, in any slot, however a prompt is cut.
+//! Models in ONNX Runtime: the same bits alone and in company, in any slot, however a prompt is cut.
 
 mod support;
 
@@ -22,19 +22,40 @@ const BANKS: [BankShape; 2] = [
 /// Whoever measures the process's memory has it alone.
 static PROCESS: RwLock<()> = RwLock::new(());
 
+/// The demo model, and one of EXAONE 4.0's architecture with sliding windows of 48 tokens and keys and values in int8; it was made with
+/// `python -m exaone_export --random tiny-4.0 tests/models/tiny-4.0 --precision int4 --quality best --target cpu --kv int8 --calibrate
+/// models/demo/interview.json --context 512`.
+const MODELS: [&str; 2] = ["models/demo", "tests/models/tiny-4.0"];
+
 fn model() -> (RwLockReadGuard<'static, ()>, OnnxModel) {
     let guard = PROCESS.read().unwrap_or_else(|poisoned| poisoned.into_inner());
     (guard, OnnxModel::load(support::options(&BANKS)).expect("loads"))
+}
+
+/// Both models, one after the other.
+fn models() -> impl Iterator<Item = (RwLockReadGuard<'static, ()>, OnnxModel)> {
+    MODELS.into_iter().map(|folder| {
+        let guard = PROCESS.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        (
+            guard,
+            OnnxModel::load(support::options_of(folder, &BANKS)).expect("loads"),
+        )
+    })
 }
 
 fn slot(index: usize) -> SlotId {
     SlotId { bank: 0, index }
 }
 
-/// Tokens of the vocabulary's ordinary part, another sequence for every seed.
+/// Tokens of the demo model's ordinary part, another sequence for every seed.
 fn prompt(seed: usize, length: usize) -> Vec<TokenId> {
+    prompt_of(8192, seed, length)
+}
+
+/// The same of another vocabulary.
+fn prompt_of(vocabulary: usize, seed: usize, length: usize) -> Vec<TokenId> {
     (0..length)
-        .map(|at| (100 + (at * at * 31 + at * 7919 + seed * 104_729) % 8000) as TokenId)
+        .map(|at| (100 + (at * at * 31 + at * 7919 + seed * 104_729) % (vocabulary - 192)) as TokenId)
         .collect()
 }
 
@@ -68,24 +89,25 @@ fn alone(model: &mut OnnxModel, at: SlotId, tokens: &[TokenId], continuation: &[
 
 #[test]
 fn a_prompt_cut_at_tiles_computes_the_bits_of_one_shot() {
-    let (_process, mut model) = model();
-    let tokens = prompt(1, 300);
-    let whole = bits(model.prefill(slot(3), 0, &tokens, true).expect("prefills"));
-    for cuts in [vec![64], vec![128, 256], vec![64, 128, 192, 256], vec![2, 100, 298]] {
-        let ends = cuts.iter().copied().chain([tokens.len()]);
-        let mut past = 0;
-        let mut last = Vec::new();
-        for end in ends {
-            let logits = model
-                .prefill(slot(5), past, &tokens[past..end], end == tokens.len())
-                .expect("prefills");
-            last = bits(logits);
-            past = end;
-        }
-        assert_eq!(last, whole, "{cuts:?}");
-        for position in 0..tokens.len() {
-            let computed = [slot(3), slot(5)].map(|at| model.position_bits(at, position).expect("is the host's"));
-            assert!(computed[0] == computed[1], "{cuts:?}: position {position}");
+    for (_process, mut model) in models() {
+        let tokens = prompt_of(model.shape().vocabulary, 1, 300);
+        let whole = bits(model.prefill(slot(3), 0, &tokens, true).expect("prefills"));
+        for cuts in [vec![64], vec![128, 256], vec![64, 128, 192, 256], vec![2, 100, 298]] {
+            let ends = cuts.iter().copied().chain([tokens.len()]);
+            let mut past = 0;
+            let mut last = Vec::new();
+            for end in ends {
+                let logits = model
+                    .prefill(slot(5), past, &tokens[past..end], end == tokens.len())
+                    .expect("prefills");
+                last = bits(logits);
+                past = end;
+            }
+            assert_eq!(last, whole, "{cuts:?}");
+            for position in 0..tokens.len() {
+                let computed = [slot(3), slot(5)].map(|at| model.position_bits(at, position).expect("is the host's"));
+                assert!(computed[0] == computed[1], "{cuts:?}: position {position}");
+            }
         }
     }
 }
@@ -109,9 +131,15 @@ fn decoding_token_by_token_agrees_with_one_shot() {
 
 #[test]
 fn a_row_has_the_same_bits_alone_and_in_any_company_and_slot() {
-    let (_process, mut model) = model();
-    let prompts: Vec<_> = (0..SLOTS).map(|seed| prompt(seed, 40 + seed * 13)).collect();
-    let continuation = prompt(99, 3);
+    models().for_each(|(_process, model)| has_the_same_bits_in_any_company(model));
+}
+
+fn has_the_same_bits_in_any_company(mut model: OnnxModel) {
+    let vocabulary = model.shape().vocabulary;
+    let prompts: Vec<_> = (0..SLOTS)
+        .map(|seed| prompt_of(vocabulary, seed, 40 + seed * 13))
+        .collect();
+    let continuation = prompt_of(vocabulary, 99, 3);
     let expected: Vec<_> = prompts
         .iter()
         .map(|tokens| alone(&mut model, slot(8), tokens, &continuation))
@@ -126,7 +154,7 @@ fn a_row_has_the_same_bits_alone_and_in_any_company_and_slot() {
                     .map(|index| row(*token, prompts[index].len() + step))
                     .collect();
                 let logits = bits(model.decode(0, first, &batch).expect("decodes"));
-                for (index, logits) in logits.chunks(8192).enumerate() {
+                for (index, logits) in logits.chunks(vocabulary).enumerate() {
                     assert!(
                         logits == expected[index][step + 1],
                         "row {index} of {rows} from slot {first}, step {step}"
@@ -158,21 +186,46 @@ fn idle_rows_give_no_logits_and_disturb_nobody() {
 
 #[test]
 fn what_an_earlier_sequence_left_in_a_slot_is_never_read() {
-    let (_process, mut model) = model();
-    let tokens = prompt(5, 90);
-    let continuation = prompt(6, 4);
-    let expected = alone(&mut model, slot(2), &tokens, &continuation);
-    for index in 0..SLOTS {
-        model.overwrite(slot(index), 0xFF); // every number of the cache is NaN
+    for (_process, mut model) in models() {
+        let vocabulary = model.shape().vocabulary;
+        let tokens = prompt_of(vocabulary, 5, 90);
+        let continuation = prompt_of(vocabulary, 6, 4);
+        let expected = alone(&mut model, slot(2), &tokens, &continuation);
+        for index in 0..SLOTS {
+            model.overwrite(slot(index), 0xFF); // every float of a cache is NaN
+        }
+        assert_eq!(alone(&mut model, slot(2), &tokens, &continuation), expected);
+        assert_eq!(alone(&mut model, slot(16), &tokens, &continuation), expected);
     }
-    assert_eq!(alone(&mut model, slot(2), &tokens, &continuation), expected);
-    assert_eq!(alone(&mut model, slot(16), &tokens, &continuation), expected);
+}
+
+#[test]
+fn what_was_taken_back_leaves_no_trace() {
+    for (_process, mut model) in models() {
+        let vocabulary = model.shape().vocabulary;
+        let (tokens, wrong) = (prompt_of(vocabulary, 17, 90), prompt_of(vocabulary, 18, 60));
+        let continuation = prompt_of(vocabulary, 19, 5);
+        let expected = alone(&mut model, slot(4), &tokens, &continuation);
+        model.prefill(slot(6), 0, &tokens[..64], false).expect("prefills");
+        model.prefill(slot(6), 64, &wrong, false).expect("prefills");
+        model.decode(0, 6, &[row(wrong[0], 124)]).expect("decodes");
+        let mut found = vec![bits(model.prefill(slot(6), 64, &tokens[64..], true).expect("prefills"))];
+        for (index, token) in continuation.iter().enumerate() {
+            model.decode(0, 6, &[row(wrong[index], 90 + index)]).expect("decodes");
+            found.push(bits(model.decode(0, 6, &[row(*token, 90 + index)]).expect("decodes")));
+        }
+        assert_eq!(found, expected);
+    }
 }
 
 #[test]
 fn a_copied_prefix_is_as_good_as_a_computed_one() {
-    let (_process, mut model) = model();
-    let (mut ours, theirs) = (prompt(7, 200), prompt(8, 200));
+    models().for_each(|(_process, model)| takes_a_prefix_over(model));
+}
+
+fn takes_a_prefix_over(mut model: OnnxModel) {
+    let vocabulary = model.shape().vocabulary;
+    let (mut ours, theirs) = (prompt_of(vocabulary, 7, 200), prompt_of(vocabulary, 8, 200));
     ours[..130].copy_from_slice(&theirs[..130]);
     let expected = bits(model.prefill(slot(1), 0, &ours, true).expect("prefills"));
     model.prefill(slot(2), 0, &theirs, false).expect("prefills");
@@ -225,6 +278,47 @@ fn a_bank_may_shrink_and_grow_and_computes_the_same() {
             .expect("the other bank kept what it held"),
     );
     assert_eq!(other, expected[1]);
+}
+
+#[test]
+fn a_bank_in_the_memory_of_anothers_last_slots_computes_the_same() {
+    let (_process, mut apart) = model();
+    let narrative = SlotId { bank: 1, index: 0 };
+    let (long, short, continuation) = (prompt(14, 450), prompt(15, 100), prompt(16, 4));
+    let expected = [
+        alone(&mut apart, narrative, &long, &continuation),
+        alone(&mut apart, slot(0), &short, &continuation),
+    ];
+    let options = OnnxOptions {
+        overlaid: true,
+        ..support::options(&BANKS)
+    };
+    let mut shared = OnnxModel::load(options).expect("loads");
+    assert!(shared.is_overlaid() && !apart.is_overlaid());
+    for slots in [SLOTS, 2, 1, 5] {
+        shared.resize(0, slots).expect("resizes");
+        (0..slots).for_each(|index| shared.overwrite(slot(index), 0xFF));
+        assert_eq!(
+            alone(&mut shared, narrative, &long, &continuation),
+            expected[0],
+            "over {slots} slots"
+        );
+        let untouched = |shared: &OnnxModel, index: usize| {
+            let mut all =
+                (0..CONTEXT).map(|position| shared.position_bits(slot(index), position).expect("is the host's"));
+            all.all(|bits| bits.iter().all(|byte| *byte == 0xFF))
+        };
+        // 500 tokens lie over two slots of 320.
+        let kept: Vec<_> = (0..slots).filter(|index| untouched(&shared, *index)).collect();
+        assert_eq!(kept, (0..slots.saturating_sub(2)).collect::<Vec<_>>());
+        let last = slot(slots - 1);
+        assert_eq!(
+            alone(&mut shared, last, &short, &continuation),
+            expected[1],
+            "in the last of {slots} slots"
+        );
+        assert_eq!(alone(&mut shared, narrative, &long, &continuation), expected[0]);
+    }
 }
 
 #[test]

@@ -36,6 +36,11 @@ fn slow(step_ms: u64) -> World {
         .set("pool.slots_per_actor=2")
 }
 
+/// From the next start on, the model takes no time.
+fn quicken(world: &World) {
+    std::fs::write(world.path("model/simulated.json"), r#"{"seed": 7, "step_ms": 0}"#).unwrap();
+}
+
 /// What is stored, seen by a daemon that cannot add to it.
 fn stored(world: World) -> (World, Value) {
     let model = world
@@ -163,8 +168,9 @@ fn a_second_signal_ends_it_within_a_second() {
         daemon.signal("-TERM");
         until_draining(&mut client);
         daemon.signal("-INT");
-        let (_, took) = ended(daemon);
+        let (status, took) = ended(daemon);
         assert!(took < Duration::from_secs(1), "{took:?}");
+        assert_eq!(status.code(), Some(1), "{status:?}");
         let report = world
             .set("daemon.drain_s=0")
             .start_ready()
@@ -172,6 +178,87 @@ fn a_second_signal_ends_it_within_a_second() {
             .call("interview.get", json!({"interview_id": "iv-1"}));
         assert_eq!(report.unwrap()["state"], "scoring");
     }
+}
+
+#[test]
+fn a_signal_shortens_a_shutdown_that_takes_its_time() {
+    let world = slow(200).set("daemon.drain_s=1");
+    let (daemon, mut client) = working(&world);
+    client.call("shutdown", json!({"timeout_s": 86_400})).unwrap();
+    daemon.signal("-TERM");
+    let (status, took) = ended(daemon);
+    assert_eq!(status.code(), Some(0), "{}", world.log());
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+/// Submits and waits until the daemon is gone. The ids that were acknowledged.
+fn keep_submitting(mut client: Client, name: &str) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    for number in 0.. {
+        let id = format!("{name}-{number}");
+        match client.try_call("interview.submit", json!({"interview": interview(&id, &TEXTS)})) {
+            Some(Ok(_)) => acknowledged.push(id),
+            Some(Err(fault)) => assert!(matches!(fault.kind(), "draining" | "busy"), "{fault:?}"),
+            None => break,
+        }
+        let waited = client.try_call(
+            "report.wait",
+            json!({"interview_id": format!("{name}-0"), "timeout_ms": 50}),
+        );
+        if waited.is_none() {
+            break;
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn under_load_it_stops_within_its_time_and_everything_acknowledged_is_reported_once() {
+    const DRAIN: Duration = Duration::from_secs(3);
+    let world = slow(10).set(&format!("daemon.drain_s={}", DRAIN.as_secs()));
+    let daemon = world.start_ready();
+    let mut waiting = daemon.connect();
+    let clients: Vec<_> = (0..4).map(|_| daemon.connect()).collect();
+    let (acknowledged, status, took) = std::thread::scope(|scope| {
+        let names = ["a", "b", "c", "d"];
+        let working: Vec<_> = clients
+            .into_iter()
+            .zip(names)
+            .map(|(client, name)| scope.spawn(move || keep_submitting(client, name)))
+            .collect();
+        std::thread::sleep(Duration::from_millis(500));
+        waiting.send("report.wait", json!({"interview_id": "a-0"}));
+        daemon.signal("-TERM");
+        let (status, took) = ended(daemon);
+        let acknowledged: Vec<_> = working.into_iter().flat_map(|one| one.join().unwrap()).collect();
+        (acknowledged, status, took)
+    });
+    assert_eq!(status.code(), Some(0), "{}", world.log());
+    assert!(took < DRAIN + Duration::from_secs(2), "{took:?}");
+    assert!(acknowledged.len() >= 4, "{acknowledged:?}");
+
+    quicken(&world);
+    let world = world.set("pool.slots_per_actor=17");
+    let daemon = world.start();
+    let (mut client, mut watcher) = (daemon.connect(), daemon.connect());
+    watcher.call("events.subscribe", json!({})).unwrap();
+    for id in &acknowledged {
+        let report = client.wait_for_report(id);
+        assert_eq!(report["answers"].as_array().unwrap().len(), TEXTS.len(), "{id}");
+    }
+    let totals = client.call("status", json!({})).unwrap()["interviews"].clone();
+    assert_eq!(totals["complete"], acknowledged.len(), "{totals}");
+    watcher.call("hello", json!({})).unwrap();
+    let mut told: Vec<_> = watcher
+        .events
+        .iter()
+        .filter(|event| event["kind"] == "report_ready")
+        .map(|event| event["interview_id"].to_string())
+        .collect();
+    let all = told.len();
+    told.sort_unstable();
+    told.dedup();
+    assert_eq!(told.len(), all, "a report was made twice");
 }
 
 #[test]

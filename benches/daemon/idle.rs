@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::common::World;
-use crate::process::{computed, memory, mib};
+use crate::common::process::{computed, memory, mib};
 
 const SETTLING: Duration = Duration::from_secs(2);
 const WATCHED: Duration = Duration::from_secs(10);

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::common::process::{Peak, memory, mib};
 use crate::common::{self, Client, World};
-use crate::process::{Peak, memory, mib};
 use crate::setting;
 
 const ANSWERS: usize = 17;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::common::process::{memory, mib};
 use crate::common::{self, Client, Daemon, World};
-use crate::process::{memory, mib};
 use crate::setting;
 
 /// Lines that are printed in all.

@@ -73,8 +73,8 @@ pub fn report(interview: &Interview, outcomes: &[Outcome]) -> Report {
     let now = Timestamp::from_millis(0);
     let times = Times {
         submitted_at: now,
-        due_since: now,
         finished_at: now,
+        took_ms: 0,
     };
     Report::assemble(interview, outcomes, &rubric(), Ok(narrative), provenance(), times).unwrap()
 }

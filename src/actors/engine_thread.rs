@@ -30,6 +30,8 @@ pub struct Planned {
     pub memory_bytes: u64,
     /// Answers that it scores at a time.
     pub slots: usize,
+    /// Of these, what the narrative's slot lies over: none of them begins while a narrative waits or is written. 0 where that has memory of its own.
+    pub narrative_takes: usize,
     pub allowance: Allowance,
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
 
+use super::age::Age;
 use super::message::{
     Abandon, AddAnswer, AnswerScored, AnswerScorer, Begin, Case, Extend, Finish, OpenReport, ReportReady,
 };
@@ -14,7 +15,6 @@ use crate::crash_points::CrashPoint;
 use crate::domain::gate;
 use crate::domain::interview::Interview;
 use crate::domain::outcome::{Flag, Outcome, Timing};
-use crate::domain::time::Timestamp;
 
 /// Whom an InterviewActor sends its answers to.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ impl InterviewActor {
     }
 
     /// Takes the interview as it is now and sends the answers that are new.
-    fn grow(&mut self, interview: Arc<Interview>, due_since: Option<Timestamp>, places: Vec<Place>) {
+    fn grow(&mut self, interview: Arc<Interview>, due: Option<Age>, places: Vec<Place>) {
         if interview.answers().len() < self.sent {
             return; // overtaken by a later message, which knew more
         }
@@ -54,7 +54,7 @@ impl InterviewActor {
         self.doors.extend_report.do_send(Extend {
             life: self.case.life.clone(),
             interview: Arc::clone(&interview),
-            due_since,
+            due,
         });
         CrashPoint::ReportExtended.reached();
         self.send(&interview, &[], Instant::now());
@@ -115,7 +115,7 @@ impl Handler<Begin> for InterviewActor {
             case: Arc::clone(&self.case),
             interview: Arc::clone(&begin.interview),
             outcomes: begin.outcomes.clone(),
-            due_since: begin.due_since,
+            due: begin.due,
             done: context.address().recipient(),
         });
         context.wait(opened.into_actor(self).map(move |opened, actor, context| match opened {
@@ -140,7 +140,7 @@ impl Handler<Finish> for InterviewActor {
     type Result = ();
 
     fn handle(&mut self, finish: Finish, _: &mut Self::Context) {
-        self.grow(finish.interview, Some(finish.due_since), Vec::new());
+        self.grow(finish.interview, Some(finish.due), Vec::new());
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use actix::Message;
 
+use super::age::Age;
 use super::room::Place;
 use crate::domain::ids::{AnswerId, InterviewId};
 use crate::domain::interview::Interview;
@@ -52,8 +53,8 @@ pub struct Begin {
     pub interview: Arc<Interview>,
     /// In the interview's order; what has ended already is not done again.
     pub outcomes: Vec<Option<Outcome>>,
-    /// When the last answer was there; `None` while more may come.
-    pub due_since: Option<Timestamp>,
+    /// Since the last answer was there; `None` while more may come.
+    pub due: Option<Age>,
     pub places: Vec<Place>,
     /// From when on its answers have waited.
     pub queued_at: Instant,
@@ -72,7 +73,7 @@ pub struct AddAnswer {
 #[rtype(result = "()")]
 pub struct Finish {
     pub interview: Arc<Interview>,
-    pub due_since: Timestamp,
+    pub due: Age,
 }
 
 /// InterviewActor → ReportActor, awaited before any work is sent: so that no outcome comes to nobody.
@@ -82,7 +83,7 @@ pub struct OpenReport {
     pub case: Arc<Case>,
     pub interview: Arc<Interview>,
     pub outcomes: Vec<Option<Outcome>>,
-    pub due_since: Option<Timestamp>,
+    pub due: Option<Age>,
     pub done: actix::Recipient<ReportReady>,
 }
 
@@ -92,7 +93,7 @@ pub struct OpenReport {
 pub struct Extend {
     pub life: Life,
     pub interview: Arc<Interview>,
-    pub due_since: Option<Timestamp>,
+    pub due: Option<Age>,
 }
 
 /// InterviewActor → GpuPool: one answer to be scored.

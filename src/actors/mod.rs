@@ -3,6 +3,7 @@
 //! `daemon → InterviewActor → GpuPool → GpuActor → GpuPool → ReportActor → store`, and from there the report's own way: narrative, fold, store.
 //! Neighbours know each other as [`actix::Recipient`]s only, so a test or another machine can stand in for any of them.
 
+pub mod age;
 mod describe;
 mod endings;
 pub mod engine_thread;

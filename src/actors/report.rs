@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use tokio::sync::oneshot;
 
+use super::age::Age;
 use super::message::{
     Abandon, AnswerScored, Case, Extend, Life, Making, NarrativeWritten, OpenReport, Provide, ReportReady, Settle,
     WriteNarrative,
@@ -51,7 +52,8 @@ struct Open {
     case: Arc<Case>,
     interview: Arc<Interview>,
     outcomes: Vec<Option<Outcome>>,
-    due_since: Option<Timestamp>,
+    /// Since when it is due; `None` while answers may come.
+    due: Option<Age>,
     phase: Phase,
     /// What wrote the narrative.
     making: Option<Arc<Making>>,
@@ -86,17 +88,17 @@ impl Open {
 
     /// All outcomes, if the interview is whole.
     fn whole(&self) -> Option<Vec<Outcome>> {
-        let whole = self.due_since.is_some() && self.outcomes.iter().all(Option::is_some);
+        let whole = self.due.is_some() && self.outcomes.iter().all(Option::is_some);
         whole.then(|| self.outcomes.iter().flatten().cloned().collect())
     }
 
     /// Takes the interview as it is now; what was known stays known.
-    fn grow(&mut self, interview: Arc<Interview>, due_since: Option<Timestamp>) {
+    fn grow(&mut self, interview: Arc<Interview>, due: Option<Age>) {
         if interview.answers().len() >= self.outcomes.len() {
             self.outcomes.resize(interview.answers().len(), None);
             self.interview = interview;
         }
-        self.due_since = self.due_since.or(due_since);
+        self.due = self.due.or(due);
     }
 }
 
@@ -154,7 +156,7 @@ impl ReportActor {
         let Some(making) = open.making.clone().or_else(|| self.making.clone()) else {
             return; // there is no model yet
         };
-        let (Some(outcomes), Some(due_since)) = (open.whole(), open.due_since) else {
+        let (Some(outcomes), Some(due)) = (open.whole(), open.due) else {
             return;
         };
         let narrative = match std::mem::replace(&mut open.phase, Phase::Storing) {
@@ -166,8 +168,8 @@ impl ReportActor {
         };
         let times = Times {
             submitted_at: open.case.submitted_at,
-            due_since,
             finished_at: (self.clock)(),
+            took_ms: due.now().as_millis() as u64,
         };
         let provenance = provenance(&making, &open.case, &outcomes);
         let id = life.interview_id.as_str();
@@ -359,7 +361,7 @@ impl Handler<OpenReport> for ReportActor {
             Entry::Occupied(mut open) => {
                 let open = open.get_mut();
                 open.done = asked.done;
-                open.grow(asked.interview, asked.due_since);
+                open.grow(asked.interview, asked.due);
             }
             Entry::Vacant(place) => {
                 let mut outcomes = asked.outcomes;
@@ -368,7 +370,7 @@ impl Handler<OpenReport> for ReportActor {
                     case: asked.case,
                     interview: asked.interview,
                     outcomes,
-                    due_since: asked.due_since,
+                    due: asked.due,
                     phase: Phase::Collecting,
                     making: None,
                     done: asked.done,
@@ -384,7 +386,7 @@ impl Handler<Extend> for ReportActor {
 
     fn handle(&mut self, more: Extend, context: &mut Self::Context) {
         if let Some(open) = self.open.get_mut(&more.life) {
-            open.grow(more.interview, more.due_since);
+            open.grow(more.interview, more.due);
         }
         self.check(&more.life, context);
     }

@@ -137,10 +137,12 @@ impl Member {
     }
 
     /// Whether it may have such work now. Until it has the slots that the plan gives it, nothing is begun: it may be out of memory.
-    fn takes(&self, bank: usize, alone: bool, wanted_slots: usize) -> bool {
+    fn takes(&self, bank: usize, alone: bool, plan: &Planned) -> bool {
+        let wanted_slots = plan.slots;
+        let narratives = self.busy(NARRATIVE_BANK);
         let free = match bank {
-            SCORING_BANK => self.busy(bank) < self.slots,
-            _ => self.busy(bank) == 0,
+            SCORING_BANK => self.busy(bank) + narratives * plan.narrative_takes < self.slots,
+            _ => narratives == 0,
         };
         let quiet = !self.running.values().any(|work| work.alone) && (!alone || self.running.is_empty());
         self.is_steady(wanted_slots) && free && quiet
@@ -257,6 +259,7 @@ impl Seats {
                 && !member.resizing
                 && due(member.slots, seat.plan.slots)
                 && member.busy(SCORING_BANK) == 0
+                && (seat.plan.narrative_takes == 0 || member.busy(NARRATIVE_BANK) == 0)
             {
                 (member.resizing, member.slots) = (true, seat.plan.slots);
                 steps.push(Step::Resize {
@@ -344,10 +347,8 @@ impl Seats {
     /// Of the engines that may have such work now, the one that has least to do.
     pub fn least_busy(&mut self, bank: usize, alone: bool) -> Option<&mut Member> {
         let free = self.planned.iter_mut().filter_map(|seat| {
-            let wanted_slots = seat.plan.slots;
-            seat.member
-                .as_mut()
-                .filter(|member| member.takes(bank, alone, wanted_slots))
+            let plan = &seat.plan;
+            seat.member.as_mut().filter(|member| member.takes(bank, alone, plan))
         });
         free.min_by_key(|member| (member.running.len(), member.id))
     }

@@ -60,7 +60,7 @@ impl Subject {
             machine: machine(&loaded, cores),
             model: ModelFacts {
                 name: manifest.name.clone(),
-                precision: manifest.precision.name().to_owned(),
+                precision: manifest.numbers(),
                 parameters: manifest.parameter_count,
                 weights_bytes: manifest.weights_bytes,
                 kv_bytes_per_token: loaded.footprint.kv_bytes_per_token(),

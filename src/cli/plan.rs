@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::daemon::planning::footprint;
 use crate::daemon::{Settings, make_plan};
 use crate::hardware::devices::{CARD_TAKEN_ASSUMED, Detected, Device, DeviceKind, detect};
-use crate::hardware::footprint::Precision;
+use crate::hardware::footprint::{KvType, Precision};
 use crate::hardware::plan::Plan;
 use crate::runtime::{Check, ModelFolder};
 
@@ -34,6 +34,7 @@ pub struct ShownModel {
     pub name: String,
     pub path: String,
     pub precision: Precision,
+    pub kv_type: KvType,
     pub target: DeviceKind,
     pub weights_bytes: u64,
 }
@@ -73,6 +74,7 @@ fn shown(config: Config, folder: &ModelFolder, detected: Detected) -> Result<Sho
             name: folder.manifest.name.clone(),
             path: folder.path.display().to_string(),
             precision: footprint.precision,
+            kv_type: footprint.kv_type,
             target: footprint.target,
             weights_bytes: footprint.weights_bytes,
         },

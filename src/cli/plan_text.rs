@@ -9,11 +9,12 @@ use crate::hardware::plan::{ActorPlan, Plan};
 /// Lays a plan out, a line an element, none wider than `look.columns`. Why there is none is not part of it: it is the verb's failure.
 pub fn render(shown: &Shown, look: Look) -> Vec<String> {
     let model = &shown.model;
-    let precision = serde_json::to_string(&model.precision).unwrap_or_default();
+    let named = |json: serde_json::Result<String>| json.unwrap_or_default().trim_matches('"').to_owned();
     let text = format!(
-        "model    {} · {} · weights {} · exported for {}",
+        "model    {} · {}, {} KV · weights {} · exported for {}",
         model.name,
-        precision.trim_matches('"'),
+        named(serde_json::to_string(&model.precision)),
+        named(serde_json::to_string(&model.kv_type)),
         bytes(model.weights_bytes),
         kind(model.target)
     );
@@ -95,7 +96,7 @@ mod tests {
     use super::super::plan::ShownModel;
     use super::super::text::width;
     use super::*;
-    use crate::hardware::footprint::Precision;
+    use crate::hardware::footprint::{KvType, Precision};
     use crate::hardware::plan::SlotLimit;
 
     fn shown() -> Shown {
@@ -115,6 +116,7 @@ mod tests {
             slot_tokens: 1_024,
             narrative_slots: 1,
             narrative_tokens: 2_176,
+            narrative_takes: 0,
             weights_bytes: 4 << 30,
             kv_bytes: 512 << 20,
             workspace_bytes: 256 << 20,
@@ -128,6 +130,7 @@ mod tests {
                 name: "exaone".to_owned(),
                 path: "/models/exaone".to_owned(),
                 precision: Precision::Int4,
+                kv_type: KvType::Float16,
                 target: DeviceKind::Cuda,
                 weights_bytes: 4 << 30,
             },
@@ -157,7 +160,7 @@ mod tests {
         );
         let text = lines.join("\n");
         for part in [
-            "model    exaone · int4 · weights 4.0 GiB · exported for cuda",
+            "model    exaone · int4, float16 KV · weights 4.0 GiB · exported for cuda",
             "device   slots tokens   weights slots' KV workspace      left",
             "cuda:0       9  1,024   4.0 GiB 512.0 MiB 256.0 MiB 256.0 MiB",
             "Nine slots fit, since the driver is old.",

@@ -75,7 +75,10 @@ impl Daemon {
     }
 
     pub(super) async fn reload(self: &Arc<Self>) -> Result<Reloaded, Fault> {
-        let refuse = |text: String| Fault::new(Kind::InvalidParams, format!("nothing was changed: {text}"));
+        let refuse = |reason: String| {
+            tracing::warn!(reason, "the configuration was not taken over; the old one stays");
+            Fault::new(Kind::InvalidParams, format!("nothing was changed: {reason}"))
+        };
         let loaded = config::load(&self.source).map_err(|error| refuse(with_causes(&error)))?;
         let settings = Settings::new(loaded.config).map_err(|error| refuse(with_causes(&error)))?;
         if let Some(loaded) = self.condition().loaded {

@@ -125,10 +125,11 @@ impl Backups {
     fn write(&self, store: &Store, keep: usize, now: Timestamp) -> Result<(), Problem> {
         let begun = Instant::now();
         let folder = |source| self.folder_problem(source);
+        self.sweep().map_err(folder)?;
+        self.look_for_room(store)?;
         let parents = self.folder.parent().map_or(Ok(()), fs::create_dir_all);
         let made = parents.and_then(|()| DirBuilder::new().recursive(true).mode(0o700).create(&self.folder));
-        made.and_then(|()| self.sweep()).map_err(folder)?;
-        self.look_for_room(store)?;
+        made.map_err(folder)?;
         let path = self.folder.join(name(now));
         let mut file = ExportFile::create(&path, now)?;
         let mut after = None;
@@ -165,7 +166,8 @@ impl Backups {
 
     fn look_for_room(&self, store: &Store) -> Result<(), Problem> {
         let needed = self.room(store.size_bytes()?);
-        let free = free_bytes(&self.folder).map_err(|source| self.folder_problem(source))?;
+        let free = std::path::absolute(&self.folder).and_then(|folder| free_bytes(&folder));
+        let free = free.map_err(|source| self.folder_problem(source))?;
         if free >= needed {
             return Ok(());
         }

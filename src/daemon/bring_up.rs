@@ -114,14 +114,14 @@ pub fn bring_up(settings: &Settings, ours: &dyn Fn(&Device) -> u64) -> Result<Lo
             provider: provider.to_owned(),
             device,
             onnxruntime,
-            precision: manifest.precision.name().to_owned(),
+            precision: manifest.numbers(),
         },
     };
     Ok(Loaded {
         model: ModelView {
             name: manifest.name.clone(),
             hash: folder.hash.clone(),
-            precision: manifest.precision.name().to_owned(),
+            precision: manifest.numbers(),
             context_tokens: manifest.context_tokens,
             demo: manifest.demo,
         },
@@ -218,6 +218,7 @@ pub fn planned(plan: &Plan) -> Vec<Planned> {
             // What CUDA itself takes lies outside of ONNX Runtime's arena, which this limits.
             memory_bytes: actor.budget_bytes.saturating_sub(CUDA_CONTEXT_MIB << 20),
             slots: actor.slots as usize,
+            narrative_takes: actor.narrative_takes as usize,
             allowance: Allowance {
                 bytes: actor.budget_bytes,
                 slot_bytes: actor.slot_bytes,
@@ -256,6 +257,9 @@ pub(super) fn onnx_factory(settings: &Settings, folder: &ModelFolder, plan: &Pla
             vocabulary: manifest.vocab_size,
             query_tile: manifest.query_tile_tokens,
         },
+        rows_max: super::planning::footprint(manifest)
+            .rows_max()
+            .map_or(usize::MAX, |rows| rows as usize),
         tile_unproved: AtomicBool::new(plan.device == DeviceKind::Cpu && manifest.weights_bytes < PROBED_WEIGHTS_MAX),
     }
 }
@@ -269,6 +273,8 @@ pub(super) struct OnnxFactory {
     device: DeviceKind,
     threads: usize,
     geometry: Geometry,
+    /// Most slots that a decode may span.
+    rows_max: usize,
     /// Whether the query tile has still to be measured on this processor.
     tile_unproved: AtomicBool,
 }
@@ -302,6 +308,8 @@ impl OnnxFactory {
             provider,
             banks: banks(planned.slots),
             geometry: self.geometry,
+            overlaid: planned.narrative_takes > 0,
+            rows_max: self.rows_max,
             check_query_tile,
         };
         OnnxModel::load(options).map_err(|error| Outage {
@@ -354,10 +362,12 @@ impl ModelFactory for SimulatedFactory {
             Some(token) => Script::default().with(When::Token(token), Fault::Failed),
             None => Script::default(),
         };
-        Ok(Box::new(
-            Simulated::new(shape, self.model.seed)
-                .with_delay(delay)
-                .with_script(script),
-        ))
+        let model = Simulated::new(shape, self.model.seed)
+            .with_delay(delay)
+            .with_script(script);
+        Ok(Box::new(match planned.narrative_takes {
+            0 => model,
+            _ => model.overlaid(),
+        }))
     }
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::Daemon;
 use super::faults::{internal, of_refusal, of_store};
 use super::lives::life_of;
+use crate::actors::message::Life;
 use crate::actors::pool::{DescribeLife, Standing};
 use crate::actors::room::{Full, Place};
 use crate::crash_points::CrashPoint;
@@ -21,9 +22,10 @@ use crate::socket::fault::{Fault, Kind};
 use crate::socket::view::{
     AnswerView, Answered, Cancelled, Deleted, InterviewView, ListView, ListedInterview, Moved, Submitted,
 };
-use crate::store::{Accept, Phase, Record, StoreError, View};
+use crate::store::{Accept, Phase, Record, StoreError, Summary, View};
 
 const LIST_LIMIT: usize = 100;
+const LISTED_AT_ONCE: usize = 50;
 
 /// A client's text as an id of an interview.
 pub fn interview_id(text: &str) -> Result<InterviewId, Fault> {
@@ -181,13 +183,15 @@ impl Daemon {
     }
 
     /// What becomes of an open interview that nobody finishes: it is finished, or cancelled if it is empty.
-    pub(super) async fn finish_forgotten(&self, id: &InterviewId) -> Result<(), Fault> {
+    pub(super) async fn finish_forgotten(&self, life: &Life) -> Result<(), Fault> {
+        let id = &life.interview_id;
         let _turn = self.turns.of(id).await;
-        let view = self.view(id)?;
-        match (view.state(), view.total()) {
-            (InterviewState::Open, 0) => self.cancel_in_turn(id.clone()).await.map(drop),
-            (InterviewState::Open, _) => self.finish_in_turn(id.clone()).await.map(drop),
-            _ => Ok(()), // somebody has, in the last moment
+        let view = self.store.view(id).map_err(of_store)?;
+        // In the last moment somebody may have finished or deleted it, or even begun another of that id.
+        match view.filter(|view| view.record.sequence == life.sequence && view.state() == InterviewState::Open) {
+            Some(view) if view.total() == 0 => self.cancel_in_turn(id.clone()).await.map(drop),
+            Some(_) => self.finish_in_turn(id.clone()).await.map(drop),
+            None => Ok(()),
         }
     }
 
@@ -299,23 +303,36 @@ impl Daemon {
         })
     }
 
-    pub(super) fn list(&self, params: ListParams) -> Result<ListView, Fault> {
+    /// Looks a few up at a time, so that others get their turn in between.
+    pub(super) async fn list(&self, params: ListParams) -> Result<ListView, Fault> {
         let limit = params.limit.unwrap_or(LIST_LIMIT);
-        let page = self
-            .store
-            .list(params.state, limit, params.after.as_deref())
-            .map_err(of_store)?;
-        let listed = page.interviews.into_iter().map(|summary| ListedInterview {
-            interview_id: summary.id,
-            state: summary.state,
-            done: summary.done,
-            total: summary.total,
-            submitted_at: summary.submitted_at,
-        });
-        Ok(ListView {
-            interviews: listed.collect(),
-            next: page.next,
-        })
+        let mut view = ListView {
+            interviews: Vec::new(),
+            next: params.after,
+        };
+        loop {
+            let some = (limit - view.interviews.len()).min(LISTED_AT_ONCE);
+            let page = self
+                .store
+                .list(params.state, some, view.next.as_deref())
+                .map_err(of_store)?;
+            view.interviews.extend(page.interviews.into_iter().map(listed));
+            view.next = page.next;
+            if view.next.is_none() || view.interviews.len() >= limit {
+                return Ok(view);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn listed(summary: Summary) -> ListedInterview {
+    ListedInterview {
+        interview_id: summary.id,
+        state: summary.state,
+        done: summary.done,
+        total: summary.total,
+        submitted_at: summary.submitted_at,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use crate::actors::age::Age;
 use crate::actors::message::Life;
 use crate::actors::room::Place;
 
@@ -18,6 +19,7 @@ pub struct Line {
 pub struct Waiting {
     pub places: Vec<Place>,
     pub answers: usize,
+    pub due: Option<Age>,
     pub since: Instant,
 }
 

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, ArbiterHandle};
 
 use super::line::{Length, Line, Waiting};
 use super::rubrics::{Rubrics, RubricsError};
+use crate::actors::age::Age;
 use crate::actors::interview::{Doors, InterviewActor};
 use crate::actors::message::{Abandon, AddAnswer, Begin, Case, Finish, Life};
+use crate::actors::report::Clock;
 use crate::actors::room::{Place, Room};
 use crate::crash_points::CrashPoint;
 use crate::domain::ids::InterviewId;
+use crate::domain::time::Timestamp;
 use crate::store::{Record, Store, StoreError, View};
 
 /// While so many answers wait for slots, finished interviews that come later wait in the store: a rush costs memory for their ids and not for their
@@ -26,6 +29,7 @@ pub struct Lives {
     store: Store,
     rubrics: Arc<Rubrics>,
     room: Arc<Room>,
+    clock: Clock,
     answers_ahead: usize,
     going: Mutex<Going>,
 }
@@ -40,6 +44,8 @@ struct Going {
 struct Begun {
     case: Arc<Case>,
     actor: Addr<InterviewActor>,
+    /// Since its submission; `None` once no more answers can come.
+    open: Option<Age>,
 }
 
 /// Why the work of an interview that is stored cannot go on now; it does at the next start.
@@ -68,6 +74,7 @@ impl Lives {
         store: Store,
         rubrics: Arc<Rubrics>,
         room: Arc<Room>,
+        clock: Clock,
         answers_ahead: usize,
     ) -> Self {
         Self {
@@ -76,6 +83,7 @@ impl Lives {
             store,
             rubrics,
             room,
+            clock,
             answers_ahead,
             going: Mutex::default(),
         }
@@ -86,12 +94,16 @@ impl Lives {
     pub fn engage(&self, record: Record, places: Vec<Place>) -> Result<(), EngageError> {
         let life = life_of(&record);
         let mut going = self.going();
-        let actor = going.live.get(&life).map(|begun| &begun.actor);
-        if let Some(actor) = actor.filter(|actor| actor.connected()) {
+        let due = record.due_since.map(|since| self.age(since));
+        let begun = going.live.get_mut(&life);
+        if let Some(begun) = begun.filter(|begun| begun.actor.connected()) {
             let interview = Arc::new(record.interview);
-            match record.due_since {
-                Some(due_since) => actor.do_send(Finish { interview, due_since }),
-                None => actor.do_send(AddAnswer { interview, places }),
+            match due {
+                Some(due) => {
+                    begun.open = None;
+                    begun.actor.do_send(Finish { interview, due });
+                }
+                None => begun.actor.do_send(AddAnswer { interview, places }),
             }
             return Ok(());
         }
@@ -102,12 +114,13 @@ impl Lives {
         let waiting = Waiting {
             places,
             answers: record.interview.answers().len(),
+            due,
             since: Instant::now(),
         };
         // What comes before others that have begun does not wait behind them; nor does an open interview, whose answers come one by one.
         let is_last = going.live.last_key_value().is_none_or(|(last, _)| *last < life);
         let in_line = waiting.places.len() + going.line.places();
-        if record.due_since.is_some() && is_last && (!going.line.is_empty() || self.has_enough(in_line)) {
+        if due.is_some() && is_last && (!going.line.is_empty() || self.has_enough(in_line)) {
             going.line.push(life, waiting);
             return Ok(());
         }
@@ -163,13 +176,27 @@ impl Lives {
         actor.do_send(Begin {
             interview: Arc::new(view.record.interview),
             outcomes: view.outcomes,
-            due_since: view.record.due_since,
+            due: waiting.due.or(view.record.due_since.map(|since| self.age(since))),
             places: waiting.places,
             queued_at: waiting.since,
         });
         CrashPoint::LifeBegun.reached();
-        going.live.insert(life, Begun { case, actor });
+        let is_open = view.record.due_since.is_none();
+        let open = is_open.then(|| self.age(view.record.submitted_at));
+        going.live.insert(life, Begun { case, actor, open });
         Ok(())
+    }
+
+    /// Those that have taken answers for so long, the first submitted first.
+    pub fn open_for(&self, time: Duration) -> Vec<Life> {
+        let old = |begun: &Begun| begun.open.is_some_and(|age| age.now() >= time);
+        let going = self.going();
+        let lives = going.live.iter().filter(|(_, begun)| old(begun));
+        lives.map(|(life, _)| life.clone()).collect()
+    }
+
+    fn age(&self, moment: Timestamp) -> Age {
+        Age::of(moment, (self.clock)())
     }
 
     /// Stops the work of a life, and from now on nobody is told of it.
@@ -197,6 +224,7 @@ impl Lives {
 mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
+    use std::sync::atomic::AtomicI64;
 
     use actix::{Context, Handler, Message, Recipient, System};
     use tempfile::TempDir;
@@ -205,7 +233,6 @@ mod tests {
     use crate::actors::message::{AnswerScored, AnswerScorer, Extend, OpenReport};
     use crate::domain::interview::{AnswerDraft, Draft, Interview, Limits, Opening};
     use crate::domain::rubric::{DEFAULT, Rubric};
-    use crate::domain::time::Timestamp;
     use crate::store::{Accept, Options};
 
     type Log = Rc<RefCell<Vec<String>>>;
@@ -245,16 +272,24 @@ mod tests {
         room: Arc<Room>,
         store: Store,
         log: Log,
-        _folder: TempDir,
+        _folder: Option<TempDir>,
     }
 
     impl World {
         fn new() -> Self {
+            Self::at(|| Timestamp::from_millis(0))
+        }
+
+        fn at(clock: Clock) -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let now = Timestamp::from_millis(0);
-            let store = Store::open(&folder.path().join("store"), &Options::default(), now)
-                .unwrap()
-                .store;
+            let opened = Store::open(&folder.path().join("store"), &Options::default(), clock()).unwrap();
+            Self {
+                _folder: Some(folder),
+                ..Self::over(&opened.store, clock)
+            }
+        }
+
+        fn over(store: &Store, clock: Clock) -> Self {
             let log = Log::default();
             let neighbour = Neighbour(Rc::clone(&log)).start();
             fn door<M>(to: &Addr<Neighbour>) -> Recipient<M>
@@ -276,11 +311,19 @@ mod tests {
             let arbiter = System::current().arbiter().clone();
             let room = Room::new(ANSWERS_AHEAD + 10);
             Self {
-                lives: Lives::new(arbiter, doors, store.clone(), rubrics, Arc::clone(&room), ANSWERS_AHEAD),
+                lives: Lives::new(
+                    arbiter,
+                    doors,
+                    store.clone(),
+                    rubrics,
+                    Arc::clone(&room),
+                    clock,
+                    ANSWERS_AHEAD,
+                ),
                 room,
-                store,
+                store: store.clone(),
                 log,
-                _folder: folder,
+                _folder: None,
             }
         }
 
@@ -357,6 +400,33 @@ mod tests {
         // Nor is it, if its id has another life by now.
         world.open().await;
         assert!(world.engage(&record).await.is_empty());
+    }
+
+    #[actix::test]
+    async fn how_long_an_interview_is_open_is_told_by_no_clock_that_can_be_set() {
+        static NOW: AtomicI64 = AtomicI64::new(0);
+        const YEAR: Duration = Duration::from_secs(365 * 86_400);
+        let world = World::at(|| Timestamp::from_millis(NOW.load(Ordering::Relaxed)));
+        let record = world.open().await;
+        world.engage(&record).await;
+        NOW.store(10 * YEAR.as_millis() as i64, Ordering::Relaxed);
+        assert_eq!(world.lives.open_for(YEAR), []);
+        assert_eq!(world.lives.open_for(Duration::ZERO), [life_of(&record)]);
+        // A daemon that starts has nothing but the wall clock.
+        let started = World::over(&world.store, || Timestamp::from_millis(NOW.load(Ordering::Relaxed)));
+        started.engage(&record).await;
+        assert_eq!(started.lives.open_for(YEAR), [life_of(&record)]);
+        NOW.store(-10 * YEAR.as_millis() as i64, Ordering::Relaxed);
+        let started = World::over(&world.store, || Timestamp::from_millis(NOW.load(Ordering::Relaxed)));
+        started.engage(&record).await;
+        assert_eq!(started.lives.open_for(YEAR), []);
+        let (closed, _) = world
+            .store
+            .close(&record.interview.id, Timestamp::from_millis(0))
+            .await
+            .unwrap();
+        started.engage(&closed).await;
+        assert_eq!(started.lives.open_for(Duration::ZERO), []);
     }
 
     #[actix::test]

@@ -15,6 +15,7 @@ mod rubrics;
 mod run;
 mod service;
 mod settings;
+mod signals;
 mod status;
 mod steps;
 #[cfg(test)]
@@ -73,6 +74,8 @@ pub struct Daemon {
     /// What was wrong with the store when it was opened, and what could not be set to work.
     losses: Mutex<Losses>,
     stop: watch::Sender<Option<Duration>>,
+    /// Whether everything has stopped that a report could still come from.
+    over: watch::Sender<bool>,
 }
 
 /// Whether there is a model.

@@ -1,8 +1,8 @@
 //! From a model's manifest to what the planner needs to know of it.
 
 use crate::hardware::devices::DeviceKind;
-use crate::hardware::footprint::{ModelFootprint, Precision};
-use crate::runtime::{Manifest, Precision as ManifestPrecision, Target};
+use crate::hardware::footprint::{KvType, ModelFootprint, Precision};
+use crate::runtime::{KvType as ManifestKvType, Manifest, Precision as ManifestPrecision, Target};
 
 /// The footprint of a model that was exported.
 pub fn footprint(manifest: &Manifest) -> ModelFootprint {
@@ -18,6 +18,7 @@ pub fn footprint(manifest: &Manifest) -> ModelFootprint {
             ManifestPrecision::Fp32 => Precision::Fp32,
         },
         block_size: manifest.block_size,
+        head_bits: manifest.head_bits,
         layers: manifest.layers as u32,
         hidden: manifest.hidden_size as u32,
         intermediate: manifest.intermediate_size as u32,
@@ -27,6 +28,10 @@ pub fn footprint(manifest: &Manifest) -> ModelFootprint {
         vocabulary: manifest.vocab_size as u32,
         tied_head: manifest.tied_head,
         weights_bytes: manifest.weights_bytes,
-        kv_bytes_per_element: manifest.kv_type.bytes() as u32,
+        kv_type: match manifest.kv_type {
+            ManifestKvType::Float32 => KvType::Float32,
+            ManifestKvType::Float16 => KvType::Float16,
+            ManifestKvType::Int8 => KvType::Int8,
+        },
     }
 }

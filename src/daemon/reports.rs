@@ -7,11 +7,14 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::Daemon;
 use super::faults::{internal, of_store};
 use super::interviews::{interview_id, unknown};
+use crate::domain::event::EventKind;
 use crate::domain::ids::InterviewId;
 use crate::domain::markdown;
 use crate::domain::state::InterviewState;
 use crate::socket::call::Format;
 use crate::socket::fault::{Fault, Kind};
+use crate::socket::hub::Subscription;
+use crate::socket::notification::Told;
 use crate::socket::view::ReportView;
 use crate::store::View;
 
@@ -68,18 +71,53 @@ impl Daemon {
             view if view.record.sequence == life => self.report_of(&id, view, format),
             _ => Err(unknown(&id)),
         };
+        let mut over = self.over.subscribe();
         let waited = tokio::time::timeout(Duration::from_millis(timeout_ms), async {
             loop {
                 match look() {
                     Err(fault) if fault.kind == Kind::NotReady => {}
                     done => return done,
                 }
-                events.next().await;
+                tokio::select! {
+                    () = until_ended(&mut events) => {}
+                    _ = over.wait_for(|over| *over) => return look().map_err(too_late),
+                }
             }
         });
         match waited.await {
             Ok(done) => done,
             Err(_) => look(),
         }
+    }
+}
+
+/// What is not ready now will not be before the next start.
+fn too_late(fault: Fault) -> Fault {
+    match fault.kind {
+        Kind::NotReady => Fault::new(
+            Kind::Draining,
+            "the daemon stops before the report is there; ask again once it is back",
+        ),
+        _ => fault,
+    }
+}
+
+/// Waits for an event after which there may be a report, or can be none.
+async fn until_ended(events: &mut Subscription) {
+    loop {
+        match events.next().await.told {
+            Told::Event(event) if !ends(&event.kind) => {}
+            _ => return, // one of those that were missed may have been it
+        }
+    }
+}
+
+fn ends(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::ReportReady { .. } | EventKind::Cancelled | EventKind::Deleted => true,
+        EventKind::Accepted
+        | EventKind::AnswerScored { .. }
+        | EventKind::AnswerUnscored { .. }
+        | EventKind::ReportStarted => false,
     }
 }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, AsyncContext, Context, System};
 use tokio::runtime::Handle;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use super::faults::with_causes;
 use super::lives::{ANSWERS_AHEAD, EngageError, Lives};
 use super::rubrics::{Rubrics, RubricsError};
+use super::signals::Signals;
 use super::turns::Turns;
 use super::{Condition, Daemon, Ready, Settings};
 use crate::actors::gpu::start_engine;
@@ -24,10 +24,11 @@ use crate::config::{Config, Loaded, Source};
 use crate::crash_points::CrashPoint;
 use crate::domain::event::Event;
 use crate::domain::ids::InterviewId;
-use crate::domain::state::InterviewState;
 use crate::domain::time::Timestamp;
+use crate::socket::activation::{Passed, passed};
+use crate::socket::descriptors::connections_allowed;
 use crate::socket::hub::Hub;
-use crate::socket::listener::{Connections, SocketError, bind};
+use crate::socket::listener::{Connections, SocketError, adopt, bind};
 use crate::socket::options::Options;
 use crate::socket::server;
 use crate::store::{self, Opened, Reserve, Store, StoreError};
@@ -63,11 +64,11 @@ pub enum StartError {
 const SOCKET_THREADS: usize = 4;
 /// Threads for what takes milliseconds of computing, as prompts do, or blocks: more would take turns on the cores and each keep memory of its own.
 const BLOCKING_THREADS: usize = 8;
-/// How long the store's lock may be another's before that is an error.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
-/// How long writes to the store and replies may take once everything else has stopped.
+/// How long the store's lock may be another's before that is an error: a second daemon must hear soon that there is a first.
+const LOCK_PATIENCE: Duration = Duration::from_millis(600);
+/// The most that is kept back of `daemon.drain_s` for what comes after the answers: storing, telling, closing.
 const LAST_WRITES: Duration = Duration::from_secs(5);
-/// How long pending requests may go on then; what waits for a report waits in vain. Shorter than [`LAST_WRITES`], so that all are told.
+/// How long each step of that may take at least, and pending requests at most.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// How often it is looked whether the parts that everything needs are there.
 const PRESENCE_CHECK: Duration = Duration::from_secs(1);
@@ -79,6 +80,7 @@ const EXPIRY_INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// Runs until a signal or `shutdown`. Everything that was accepted and is not done goes on at the next start.
 pub fn run(start: Start) -> Result<(), StartError> {
     let settings = Settings::new(start.loaded.config)?;
+    let handed_over = passed()?;
     let socket_threads = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SOCKET_THREADS)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -97,6 +99,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
         settings,
         start.source,
         start.ready,
+        handed_over,
         socket_threads.handle().clone(),
     ));
     // Dropping them would wait for every thread that still blocks: one that hashes a model, or waits for an engine to be loaded.
@@ -111,12 +114,24 @@ pub fn now() -> Timestamp {
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle) -> Result<(), StartError> {
-    let signals = Signals::new().map_err(StartError::Signals)?;
+async fn live(
+    settings: Settings,
+    source: Source,
+    ready: Ready,
+    handed_over: Option<Passed>,
+    sockets: Handle,
+) -> Result<(), StartError> {
+    let mut signals = Signals::listen().map_err(StartError::Signals)?;
     let opened = open_store(&settings.config).await?;
     let options = Arc::new(socket_options(&settings.config));
     let socket = Arc::clone(&options);
-    let bound = sockets.spawn(async move { bind(&socket).await }).await;
+    let bound = sockets.spawn(async move {
+        match handed_over {
+            Some(passed) => adopt(passed, &socket).await,
+            None => bind(&socket).await,
+        }
+    });
+    let bound = bound.await;
     let bound = bound.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
     let (stop, stopping) = watch::channel(None);
     let daemon = build(settings, source, opened.store, ordinary(bound.connections()), stop);
@@ -140,8 +155,8 @@ async fn live(settings: Settings, source: Source, ready: Ready, sockets: Handle)
     let keeper = Arc::clone(&daemon);
     tokio::spawn(async move { keeper.tend_store().await });
     let ended = tokio::select! {
-        drain = until_stopped(&daemon, signals, stopping) => {
-            daemon.wind_down(drain).await;
+        drain = until_stopped(&daemon, &mut signals, stopping) => {
+            daemon.wind_down(drain, signals.first()).await;
             Ok(())
         }
         () = daemon.broke_down() => Err(StartError::BrokeDown),
@@ -182,7 +197,7 @@ fn socket_options(config: &Config) -> Options {
         admin_uids: socket.admin_uids.clone(),
         own_uid_is_admin: socket.own_uid_is_admin,
         line_bytes_max: socket.line_bytes_max as usize,
-        connections_max: socket.connections_max as usize,
+        connections_max: connections_allowed(socket.connections_max as usize),
         buffered_bytes_max: socket.buffered_bytes_max as usize,
         idle: Duration::from_secs(socket.idle_s),
         write_timeout: Duration::from_secs(socket.write_timeout_s),
@@ -278,6 +293,7 @@ where
             store.clone(),
             Arc::clone(&rubrics),
             Arc::clone(&room),
+            clock,
             answers_ahead,
         ),
         turns: Turns::new(),
@@ -299,46 +315,21 @@ where
         draining: AtomicBool::new(false),
         losses: std::sync::Mutex::default(),
         stop,
+        over: watch::Sender::new(false),
     })
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// How long running answers are given once a signal or an operator has ended it all.
+/// How long the daemon is given to end once a signal or an operator has told it to.
 async fn until_stopped(
-    daemon: &Arc<Daemon>,
-    mut signals: Signals,
+    daemon: &Daemon,
+    signals: &mut Signals,
     mut stopping: watch::Receiver<Option<Duration>>,
 ) -> Duration {
     let drain = tokio::select! {
-        () = signals.next() => Duration::from_secs(daemon.settings().config.daemon.drain_s),
+        () = signals.first() => daemon.drain(),
         asked = stopping.wait_for(Option::is_some) => asked.ok().and_then(|asked| *asked).unwrap_or_default(),
     };
     tracing::info!(drain_s = drain.as_secs(), "stopping; a second signal stops at once");
-    tokio::spawn(async move {
-        signals.next().await;
-        tracing::warn!("stopped at once; what was running is run again at the next start");
-        std::process::exit(1);
-    });
     drain
 }
 
@@ -407,36 +398,56 @@ impl Daemon {
         loop {
             let ttl = Duration::from_secs(self.settings().config.interview.open_ttl_s);
             tokio::time::sleep((ttl / 4).clamp(Duration::from_millis(100), EXPIRY_INTERVAL_MAX)).await;
-            let Ok(unfinished) = self.store.list(Some(InterviewState::Open), 1_000, None) else {
-                continue;
-            };
-            let old = |submitted: Timestamp| u128::from((self.clock)().since(submitted)) >= ttl.as_millis();
-            for summary in unfinished
-                .interviews
-                .into_iter()
-                .filter(|summary| old(summary.submitted_at))
-            {
-                let id = summary.id.as_str();
+            for life in self.lives.open_for(ttl) {
+                let id = life.interview_id.as_str();
                 tracing::info!(interview = id, "an open interview has reached interview.open_ttl_s");
-                if let Err(fault) = self.finish_forgotten(&summary.id).await {
+                if let Err(fault) = self.finish_forgotten(&life).await {
                     tracing::warn!(interview = id, reason = fault.message, "it could not be finished");
                 }
             }
         }
     }
 
-    /// Gives running answers `drain` to end, and what has ended the time to be stored.
-    pub(super) async fn wind_down(&self, drain: Duration) {
+    fn drain(&self) -> Duration {
+        Duration::from_secs(self.settings().config.daemon.drain_s)
+    }
+
+    /// Lets running answers end, and what has ended be stored, within `drain`; sooner after a `signal`.
+    pub(super) async fn wind_down(&self, drain: Duration, signal: impl Future<Output = ()>) {
         self.draining.store(true, Ordering::Relaxed);
         self.stop.send_replace(Some(drain));
-        if tokio::time::timeout(drain, self.pool.send(Drain)).await.is_err() {
+        let deadline = self.drain_answers(drain, signal).await;
+        CrashPoint::Drained.reached();
+        let left = || {
+            deadline
+                .saturating_duration_since(tokio::time::Instant::now())
+                .max(LAST_REQUESTS)
+        };
+        // Engines stop before what they run on is taken away from them.
+        let _ = tokio::time::timeout(left(), self.pool.send(Release)).await;
+        CrashPoint::EnginesReleased.reached();
+        let _ = tokio::time::timeout(left(), self.reports.send(Settle)).await;
+        CrashPoint::ReportsSettled.reached();
+        self.over.send_replace(true);
+    }
+
+    /// Gives running answers most of `drain`, or of what a signal leaves of it. Until when everything is to have ended.
+    async fn drain_answers(&self, mut drain: Duration, signal: impl Future<Output = ()>) -> tokio::time::Instant {
+        let begun = tokio::time::Instant::now();
+        let for_answers = |drain: Duration| (drain - (drain / 4).min(LAST_WRITES)).saturating_sub(begun.elapsed());
+        let mut drained = std::pin::pin!(self.pool.send(Drain));
+        let in_time = tokio::select! {
+            biased;
+            drained = tokio::time::timeout(for_answers(drain), &mut drained) => drained.is_ok(),
+            // An operator's `shutdown` may give hours; a signal gives what it always does.
+            () = signal => {
+                drain = drain.min(begun.elapsed() + self.drain());
+                tokio::time::timeout(for_answers(drain), &mut drained).await.is_ok()
+            }
+        };
+        if !in_time {
             tracing::warn!("answers were still running; they are run again at the next start");
         }
-        CrashPoint::Drained.reached();
-        // Engines stop before what they run on is taken away from them.
-        let _ = tokio::time::timeout(LAST_WRITES, self.pool.send(Release)).await;
-        CrashPoint::EnginesReleased.reached();
-        let _ = tokio::time::timeout(LAST_WRITES, self.reports.send(Settle)).await;
-        CrashPoint::ReportsSettled.reached();
+        begun + drain
     }
 }

@@ -26,7 +26,7 @@ impl Service for Arc<Daemon> {
                 }
                 Call::Finish { interview_id } => carried_out(async move { daemon.finish(&interview_id).await }).await,
                 Call::Get { interview_id } => reply(&self.get(&interview_id).await?),
-                Call::List(params) => reply(&self.list(params)?),
+                Call::List(params) => reply(&self.list(params).await?),
                 Call::Retry { interview_id } => carried_out(async move { daemon.retry(&interview_id).await }).await,
                 Call::Cancel { interview_id } => carried_out(async move { daemon.cancel(&interview_id).await }).await,
                 Call::Delete { interview_id } => carried_out(async move { daemon.delete(&interview_id).await }).await,

@@ -1,14 +1,14 @@
 //! The report: numbers from the fold, what the model wrote, and where it all comes from, as the socket protocol shows it.
 
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::fold::{Band, Numbers, PassLikelihood, UnknownStage, fold};
 use super::ids::{AnswerId, InterviewId};
 use super::interview::Interview;
 use super::outcome::{CriterionScore, Flag, Outcome, Timing, Verdict};
 use super::rubric::{Rubric, WEIGHT_UNIT};
-use super::score::Score;
+use super::score::{Score, fixed_point};
 use super::state::AnswerState;
 use super::time::Timestamp;
 
@@ -18,6 +18,7 @@ pub struct Report {
     pub interview_id: InterviewId,
     pub status: Status,
     /// Share of the answers that are scored or gated, 0 to 1, to a thousandth.
+    #[serde(deserialize_with = "coverage")]
     pub coverage: f64,
     pub overall: Option<Score>,
     pub band: Option<Band>,
@@ -51,7 +52,8 @@ pub enum Status {
 pub struct AreaReport {
     pub area: String,
     pub name: String,
-    /// Share of the overall score, 0 to 1.
+    /// Share of the overall score, 0 to 1, to a ten-thousandth.
+    #[serde(deserialize_with = "weight")]
     pub weight: f64,
     pub score: Option<Score>,
     pub answers: Vec<AnswerId>,
@@ -78,6 +80,18 @@ pub struct AnswerReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     pub timing: Timing,
+}
+
+/// What was never written is refused, and what was is read to the last bit.
+fn coverage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let thousandths = fixed_point(deserializer, 1_000.0, 0..=1_000)?;
+    Ok(f64::from(thousandths) / 1_000.0)
+}
+
+/// As [`coverage`].
+fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let unit = f64::from(WEIGHT_UNIT);
+    Ok(f64::from(fixed_point(deserializer, unit, 0..=WEIGHT_UNIT)?) / unit)
 }
 
 /// The senior interviewer's words.
@@ -142,9 +156,9 @@ pub struct EngineProvenance {
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
     pub submitted_at: Timestamp,
-    /// When the last answer was there: `submit`, `finish` or `retry`.
-    pub due_since: Timestamp,
     pub finished_at: Timestamp,
+    /// From when the last answer was there: `submit`, `finish` or `retry`. Not the difference of two times of day: clocks are set.
+    pub took_ms: u64,
 }
 
 impl Report {
@@ -182,7 +196,7 @@ impl Report {
             provenance,
             submitted_at: times.submitted_at,
             finished_at: times.finished_at,
-            took_ms: times.finished_at.since(times.due_since),
+            took_ms: times.took_ms,
         })
     }
 }

@@ -131,7 +131,7 @@ impl fmt::Display for LevelSd {
 }
 
 /// Reads a JSON number as the integer of `unit`ths that it shows.
-fn fixed_point<'de, D: Deserializer<'de>>(
+pub(super) fn fixed_point<'de, D: Deserializer<'de>>(
     deserializer: D,
     unit: f64,
     range: std::ops::RangeInclusive<u32>,

@@ -1,8 +1,10 @@
 //! What must hold between any two steps: an immutable snapshot of the engine, and a pure function that names what does not.
 
+use std::ops::Range;
+
 use super::TokenId;
 use super::job::JobId;
-use super::model::SlotId;
+use super::model::{OVER, SlotId, UNDER};
 use super::sequence::Sequence;
 use super::slots::{Slot, Slots};
 
@@ -10,6 +12,8 @@ use super::slots::{Slot, Slots};
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot<'a> {
     pub slots: Vec<SlotState<'a>>,
+    /// Slots of [`UNDER`] that share their memory with those of [`OVER`].
+    pub covered: Range<usize>,
     /// In admission order.
     pub running: Vec<SequenceState<'a>>,
     /// In submission order: (job, prompt and output in tokens, context of its bank).
@@ -60,6 +64,7 @@ impl<'a> Snapshot<'a> {
         };
         Self {
             slots: slots.iter().map(slot_state).collect(),
+            covered: slots.covered(),
             running: running.iter().map(sequence_state).collect(),
             waiting,
         }
@@ -81,6 +86,17 @@ pub(super) fn check(snapshot: &Snapshot) -> Result<(), String> {
         if slot.occupant.is_some() && !snapshot.running.iter().any(owned) {
             return Err(format!("{:?} is held for a sequence that is not there", slot.id));
         }
+    }
+    let occupied = |bank: usize| {
+        let of_bank = move |slot: &&SlotState| slot.id.bank == bank && slot.occupant.is_some();
+        snapshot.slots.iter().filter(of_bank)
+    };
+    let mut beneath = occupied(UNDER).filter(|slot| snapshot.covered.contains(&slot.id.index));
+    if let (Some(over), Some(under)) = (occupied(OVER).next(), beneath.next()) {
+        return Err(format!(
+            "{:?} and {:?} are used, and share their memory",
+            over.id, under.id
+        ));
     }
     if snapshot.running.len() > 1 && snapshot.running.iter().any(|sequence| sequence.alone) {
         return Err("a sequence that runs alone has company".into());
@@ -179,6 +195,7 @@ mod tests {
         prefilling.tokens = &TOKENS[..5];
         Snapshot {
             slots: vec![slot(0, Some(1), 5), slot(1, None, 8), slot(2, Some(2), 3)],
+            covered: 0..0,
             running: vec![sequence(1, 0, 7), prefilling],
             waiting: vec![(JobId(3), 20, 20)],
         }
@@ -217,6 +234,25 @@ mod tests {
             let named = check(&snapshot).unwrap_err();
             assert!(named.contains(fault), "{fault}: {named}");
         }
+    }
+
+    #[test]
+    fn slots_that_share_their_memory_are_not_used_at_the_same_time() {
+        let mut snapshot = sound();
+        let over = SlotId { bank: OVER, index: 0 };
+        snapshot.slots.push(SlotState {
+            id: over,
+            ..slot(0, Some(4), 2)
+        });
+        snapshot.running.push(SequenceState {
+            slot: over,
+            tokens: &TOKENS[..5],
+            ..sequence(4, 0, 2)
+        });
+        snapshot.covered = 1..2;
+        assert_eq!(check(&snapshot), Ok(()), "the one beneath is free");
+        snapshot.covered = 1..3;
+        assert!(check(&snapshot).unwrap_err().contains("share their memory"));
     }
 
     #[test]

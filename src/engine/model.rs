@@ -21,6 +21,20 @@ pub struct BankShape {
     pub context: usize,
 }
 
+/// The bank whose last slots share their memory with those of [`OVER`], if the model [is overlaid](Model::is_overlaid).
+pub const UNDER: usize = 0;
+/// The bank that has no memory of its own, if the model [is overlaid](Model::is_overlaid).
+pub const OVER: usize = 1;
+
+/// Slots of [`UNDER`] that the slots of [`OVER`] lie over, if the model is overlaid: all, if there are no more.
+pub fn covered(banks: &[BankShape]) -> usize {
+    let (Some(under), Some(over)) = (banks.get(UNDER), banks.get(OVER)) else {
+        return 0;
+    };
+    let tokens = over.slots.saturating_mul(over.context);
+    tokens.div_ceil(under.context.max(1)).min(under.slots)
+}
+
 /// A place in a model's key/value cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SlotId {
@@ -52,6 +66,17 @@ pub enum ModelError {
 /// A model with its slots. One thread owns it.
 pub trait Model: Send {
     fn shape(&self) -> &ModelShape;
+
+    /// Most slots that a decode may span: with more rows its kernels would be slower than several runs.
+    fn rows_max(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Whether the slots of the bank [`OVER`] lie in the memory of the last slots of the bank [`UNDER`]. Then only those or these may have sequences,
+    /// and what is written to one is lost to the other.
+    fn is_overlaid(&self) -> bool {
+        false
+    }
 
     /// Feeds `tokens` (at least 2) of one sequence, at positions `past..` of `slot`. Gives the logits of the last token (`vocabulary` long), or
     /// nothing if they are not `wanted` (the middle of a prefill).

@@ -110,8 +110,20 @@ pub(super) fn next_chunk(running: &[Sequence], slots: &Slots, cutting: Cutting, 
     })
 }
 
-/// Plans the decodes of all rows that wait for one token. Rows of a bank go together unless more than `gap` idle slots lie between two of them.
-pub(super) fn plan_decodes(decodes: &mut Decodes, running: &[Sequence], gap: usize) {
+/// What bounds a decode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    /// Most idle slots between two rows.
+    pub gap: usize,
+    /// Most slots from the first row to the last.
+    pub slots_max: usize,
+    /// Which piece of a longer one has its turn.
+    pub turn: usize,
+}
+
+/// Plans the decodes of all rows that wait for one token. Rows of a bank go together unless more than `gap` idle slots lie between two of them. Of
+/// more than `slots_max` only a piece runs, another one in each turn: when a row is decoded changes nothing of what it gives.
+pub(super) fn plan_decodes(decodes: &mut Decodes, running: &[Sequence], span: Span) {
     let Decodes { rows, runs } = decodes;
     rows.clear();
     runs.clear();
@@ -124,7 +136,7 @@ pub(super) fn plan_decodes(decodes: &mut Decodes, running: &[Sequence], gap: usi
     for (place, row) in rows.iter().enumerate() {
         let slot = running[*row].slot;
         match runs.last_mut() {
-            Some(run) if run.bank == slot.bank && slot.index - run.slots.end <= gap => {
+            Some(run) if run.bank == slot.bank && slot.index - run.slots.end <= span.gap => {
                 run.slots.end = slot.index + 1;
                 run.rows.end = place + 1;
             }
@@ -135,6 +147,24 @@ pub(super) fn plan_decodes(decodes: &mut Decodes, running: &[Sequence], gap: usi
             }),
         }
     }
+    for run in runs.iter_mut().filter(|run| run.slots.len() > span.slots_max) {
+        run.slots = piece(&run.slots, span);
+        let is_before = |slot: usize| move |row: &usize| running[*row].slot.index < slot;
+        let of_run = &rows[run.rows.clone()];
+        let (start, end) = (
+            of_run.partition_point(is_before(run.slots.start)),
+            of_run.partition_point(is_before(run.slots.end)),
+        );
+        run.rows = run.rows.start + start..run.rows.start + end;
+    }
+    runs.retain(|run| !run.rows.is_empty());
+}
+
+/// The piece of a long run that has its turn; pieces are of equal length, and the last two may overlap.
+fn piece(slots: &Range<usize>, Span { slots_max, turn, .. }: Span) -> Range<usize> {
+    let pieces = slots.len().div_ceil(slots_max);
+    let start = (slots.start + turn % pieces * slots_max).min(slots.end - slots_max);
+    start..start + slots_max
 }
 
 fn chunk_of(index: usize, sequence: &Sequence, slots: &Slots, cutting: Cutting) -> Chunk {
@@ -186,6 +216,28 @@ mod tests {
         assert_eq!(all(129), [127, 2]);
         assert_eq!(all(130), [128, 2]);
         assert_eq!(all(193), [128, 63, 2]);
+    }
+
+    #[test]
+    fn in_turns_every_slot_of_a_long_run_is_in_a_piece() {
+        for (slots, slots_max) in [(0..17, 16), (3..43, 16), (0..32, 16), (5..7, 1)] {
+            let pieces: Vec<_> = (0..slots.len().div_ceil(slots_max))
+                .map(|turn| {
+                    let gap = usize::MAX;
+                    piece(&slots, Span { gap, slots_max, turn })
+                })
+                .collect();
+            assert!(
+                pieces
+                    .iter()
+                    .all(|piece| piece.len() == slots_max && piece.end <= slots.end)
+            );
+            assert!(
+                slots
+                    .clone()
+                    .all(|slot| pieces.iter().any(|piece| piece.contains(&slot)))
+            );
+        }
     }
 
     #[test]

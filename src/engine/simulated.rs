@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::TokenId;
-use super::model::{BankShape, DecodeRow, Model, ModelError, ModelShape, SlotId};
+use super::model::{BankShape, DecodeRow, Model, ModelError, ModelShape, OVER, SlotId, UNDER, covered};
 
 /// Logits lie in −8 … 8.
 const LOGIT_MAX: f32 = 8.0;
@@ -17,6 +17,8 @@ pub struct Simulated {
     seed: u64,
     script: Script,
     delay: Duration,
+    rows_max: usize,
+    is_overlaid: bool,
     /// By bank and slot: what was written at each position, stale positions included.
     cells: Vec<Vec<Vec<Cell>>>,
     logits: Vec<f32>,
@@ -98,6 +100,8 @@ impl Simulated {
             seed,
             script: Script::default(),
             delay: Duration::ZERO,
+            rows_max: usize::MAX,
+            is_overlaid: false,
             cells,
             logits: Vec::new(),
         }
@@ -112,6 +116,18 @@ impl Simulated {
     /// Every prefill and every decode takes this long.
     pub fn with_delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
+        self
+    }
+
+    /// Refuses a decode of more slots.
+    pub fn with_rows_max(mut self, rows_max: usize) -> Self {
+        self.rows_max = rows_max;
+        self
+    }
+
+    /// The second bank lies in the memory of the first.
+    pub fn overlaid(mut self) -> Self {
+        self.is_overlaid = true;
         self
     }
 
@@ -163,6 +179,15 @@ impl Simulated {
     }
 
     fn write(&mut self, slot: SlotId, position: usize, cell: Cell) {
+        if self.is_overlaid {
+            let all = self.shape.banks[UNDER].slots;
+            let beneath = all - covered(&self.shape.banks)..all;
+            match slot.bank {
+                OVER => self.cells[UNDER][beneath].iter_mut().for_each(Vec::clear),
+                _ if beneath.contains(&slot.index) => self.cells[OVER].iter_mut().for_each(Vec::clear),
+                _ => {}
+            }
+        }
         let cells = &mut self.cells[slot.bank][slot.index];
         if position == cells.len() {
             cells.push(cell);
@@ -197,6 +222,14 @@ impl Model for Simulated {
         &self.shape
     }
 
+    fn rows_max(&self) -> usize {
+        self.rows_max
+    }
+
+    fn is_overlaid(&self) -> bool {
+        self.is_overlaid
+    }
+
     fn prefill(&mut self, slot: SlotId, past: usize, tokens: &[TokenId], wanted: bool) -> Result<&[f32], ModelError> {
         self.check_room(slot, past, tokens.len())?;
         let tile = self.shape.query_tile;
@@ -224,6 +257,13 @@ impl Model for Simulated {
         for (row, index) in rows.iter().zip(first..) {
             self.check_room(SlotId { bank, index }, row.past, 1)?;
             self.check_token(row.token)?;
+        }
+        if rows.len() > self.rows_max {
+            return Err(broken(format!(
+                "a decode of {} rows, at most {}",
+                rows.len(),
+                self.rows_max
+            )));
         }
         if !rows.iter().any(|row| row.wanted) {
             return Err(broken(format!("a decode of {} rows, none wanted", rows.len())));

@@ -1,12 +1,19 @@
 //! Which slot belongs to whom and which prefix its key/values hold: what a new sequence need not compute again.
 
+use std::ops::Range;
+
 use super::TokenId;
 use super::job::JobId;
-use super::model::{BankShape, SlotId};
+use super::model::{BankShape, OVER, SlotId, UNDER, covered};
 
 /// All slots of a model.
 pub(super) struct Slots {
     banks: Vec<Bank>,
+    /// The last slots of [`UNDER`], whose memory is that of [`OVER`]. Empty where every bank has its own.
+    covered: Range<usize>,
+    is_overlaid: bool,
+    /// Whether somebody waits for a slot of [`OVER`]: those under it are not given away any more.
+    is_claimed: bool,
 }
 
 struct Bank {
@@ -32,14 +39,27 @@ pub(super) struct Reuse {
 }
 
 impl Slots {
-    pub fn new(banks: &[BankShape]) -> Self {
+    /// `is_overlaid`: as [`Model::is_overlaid`](super::model::Model::is_overlaid).
+    pub fn new(banks: &[BankShape], is_overlaid: bool) -> Self {
         let bank = |shape: &BankShape| Bank {
             context: shape.context,
             slots: empty(shape.slots),
             target: None,
         };
-        Self {
+        let mut slots = Self {
             banks: banks.iter().map(bank).collect(),
+            covered: 0..0,
+            is_overlaid,
+            is_claimed: false,
+        };
+        slots.cover(banks);
+        slots
+    }
+
+    fn cover(&mut self, banks: &[BankShape]) {
+        if self.is_overlaid {
+            let all = banks[UNDER].slots;
+            self.covered = all - covered(banks)..all;
         }
     }
 
@@ -50,10 +70,36 @@ impl Slots {
 
     /// Slots that a new sequence may have now.
     pub fn free(&self, bank: usize) -> usize {
-        match self.banks.get(bank) {
-            Some(bank) if bank.target.is_none() => bank.slots.iter().filter(|slot| slot.occupant.is_none()).count(),
-            _ => 0,
+        let slots = self.banks.get(bank).map_or(0, |bank| bank.slots.len());
+        (0..slots).filter(|index| self.is_free(bank, *index)).count()
+    }
+
+    fn is_free(&self, bank: usize, index: usize) -> bool {
+        let of = &self.banks[bank];
+        of.target.is_none() && of.slots[index].occupant.is_none() && !self.is_shadowed(bank, index)
+    }
+
+    /// Whether the slot's memory is in use, or will be next, by a slot of another bank.
+    fn is_shadowed(&self, bank: usize, index: usize) -> bool {
+        let taken = |slot: &Slot| slot.occupant.is_some();
+        match bank {
+            UNDER => self.covered.contains(&index) && (self.is_claimed || self.banks[OVER].slots.iter().any(taken)),
+            OVER if self.is_overlaid => {
+                let under = &self.banks[UNDER];
+                under.target.is_some() || under.slots[self.covered.clone()].iter().any(taken)
+            }
+            _ => false,
         }
+    }
+
+    /// Slots of [`UNDER`] that share their memory with those of [`OVER`].
+    pub fn covered(&self) -> Range<usize> {
+        self.covered.clone()
+    }
+
+    /// Somebody waits for a slot of [`OVER`], or nobody any more.
+    pub fn claim_over(&mut self, is_claimed: bool) {
+        self.is_claimed = is_claimed;
     }
 
     /// Whether the bank has no slots and will get none.
@@ -70,7 +116,7 @@ impl Slots {
         let slots = &self.banks[bank].slots;
         let shared: Vec<_> = slots.iter().map(|slot| common(&slot.prefix, opening)).collect();
         let most = shared.iter().copied().max().unwrap_or(0);
-        let is_free = |index: &usize| slots[*index].occupant.is_none();
+        let is_free = |index: &usize| self.is_free(bank, *index);
         let fits = |index: &usize| shared[*index] == most && most > 0 && 2 * most >= slots[*index].prefix.len();
         let index = (0..slots.len())
             .filter(is_free)
@@ -81,7 +127,18 @@ impl Slots {
             })
             .expect("a slot of the bank is free");
         self.banks[bank].slots[index].occupant = Some(occupant);
+        self.overwrite(bank, index);
         SlotId { bank, index }
+    }
+
+    /// A sequence begins in a slot: what slots of another bank hold in the same memory is gone.
+    fn overwrite(&mut self, bank: usize, index: usize) {
+        let lost = match bank {
+            UNDER if self.covered.contains(&index) => &mut self.banks[OVER].slots[..],
+            OVER if self.is_overlaid => &mut self.banks[UNDER].slots[self.covered.clone()],
+            _ => return,
+        };
+        lost.iter_mut().for_each(|slot| slot.prefix.clear());
     }
 
     /// The longest prefix of an opening that some slot of the bank holds, the own slot before others. At least 2 tokens are left to compute: the
@@ -158,15 +215,22 @@ impl Slots {
 
     /// How many slots the bank shall have, if it can be resized now.
     pub fn resizable(&self, bank: usize) -> Option<usize> {
+        let unused = |bank: &Bank| bank.slots.iter().all(|slot| slot.occupant.is_none());
+        let both = self.is_overlaid.then(|| [&self.banks[UNDER], &self.banks[OVER]]);
         let bank = &self.banks[bank];
         bank.target
-            .filter(|_| bank.slots.iter().all(|slot| slot.occupant.is_none()))
+            .filter(|_| unused(bank) && both.is_none_or(|both| both.into_iter().all(unused)))
     }
 
-    /// The bank has this many slots now, all empty.
-    pub fn resized(&mut self, bank: usize, slots: usize) {
-        self.banks[bank].slots = empty(slots);
+    /// The bank has as many slots now as `banks` says, all empty; so has one that shares its memory.
+    pub fn resized(&mut self, bank: usize, banks: &[BankShape]) {
+        let renewed = match self.is_overlaid {
+            true => 0..banks.len(),
+            false => bank..bank + 1,
+        };
+        renewed.for_each(|index| self.banks[index].slots = empty(banks[index].slots));
         self.banks[bank].target = None;
+        self.cover(banks);
     }
 
     fn slot(&mut self, slot: SlotId) -> &mut Slot {
@@ -200,7 +264,7 @@ mod tests {
             slots: held.len(),
             context: 100,
         };
-        let mut slots = Slots::new(&[shape]);
+        let mut slots = Slots::new(&[shape], false);
         for (index, tokens) in held.iter().enumerate() {
             slots.hold(SlotId { bank: 0, index }, tokens);
         }
@@ -266,10 +330,80 @@ mod tests {
         assert_eq!((slots.free(0), slots.resizable(0)), (0, None));
         slots.release(slot);
         assert_eq!(slots.resizable(0), Some(5));
-        slots.resized(0, 5);
+        slots.resized(0, &[BankShape { slots: 5, context: 100 }]);
         assert_eq!((slots.free(0), slots.is_resizing()), (5, false));
         assert!(slots.iter().all(|(_, slot)| slot.prefix.is_empty()));
         slots.plan_resize(0, 5);
         assert!(!slots.is_resizing());
+    }
+
+    /// Five slots, over the last two of which lies one of another bank.
+    fn overlaid() -> Slots {
+        let under = BankShape { slots: 5, context: 100 };
+        let over = BankShape { slots: 1, context: 150 };
+        Slots::new(&[under, over], true)
+    }
+
+    #[test]
+    fn only_those_under_a_slot_or_the_one_over_them_may_be_taken() {
+        let mut slots = overlaid();
+        assert_eq!((slots.free(UNDER), slots.free(OVER)), (5, 1));
+        let over = slots.take(OVER, JobId(1), &[1, 2]);
+        assert_eq!((slots.free(UNDER), slots.free(OVER)), (3, 0));
+        slots.release(over);
+        let under: Vec<_> = (0..4).map(|job| slots.take(UNDER, JobId(job), &[1, 2])).collect();
+        assert_eq!((slots.free(UNDER), slots.free(OVER)), (1, 0));
+        slots.release(under[3]);
+        assert_eq!((slots.free(UNDER), slots.free(OVER)), (2, 1));
+    }
+
+    #[test]
+    fn who_waits_for_the_slot_over_others_keeps_them_from_being_given_away() {
+        let mut slots = overlaid();
+        let under: Vec<_> = (0..4).map(|job| slots.take(UNDER, JobId(job), &[1, 2])).collect();
+        slots.claim_over(true);
+        assert_eq!((slots.free(UNDER), slots.free(OVER)), (0, 0));
+        slots.release(under[0]);
+        slots.release(under[3]);
+        assert_eq!((slots.free(UNDER), slots.free(OVER)), (1, 1));
+        slots.take(OVER, JobId(9), &[1, 2]);
+        slots.claim_over(false);
+        assert_eq!((slots.free(UNDER), slots.free(OVER)), (1, 0));
+    }
+
+    #[test]
+    fn what_is_written_in_shared_memory_is_lost_to_the_other_bank() {
+        let mut slots = overlaid();
+        let at = |bank, index| SlotId { bank, index };
+        (0..5).for_each(|index| slots.hold(at(UNDER, index), &[1, 2, 3]));
+        slots.take(OVER, JobId(1), &[7, 8]);
+        let held: Vec<_> = (0..5).map(|index| slots.prefix(at(UNDER, index)).len()).collect();
+        assert_eq!(held, [3, 3, 3, 0, 0]);
+        slots.hold(at(OVER, 0), &[7, 8]);
+        slots.release(at(OVER, 0));
+        for job in 0..3 {
+            slots.take(UNDER, JobId(job), &[1, 2, 3]);
+        }
+        assert_eq!(slots.prefix(at(OVER, 0)).len(), 2);
+        slots.take(UNDER, JobId(5), &[1, 2, 3]);
+        assert_eq!(slots.prefix(at(OVER, 0)).len(), 0);
+    }
+
+    #[test]
+    fn banks_that_share_memory_are_resized_when_neither_is_in_use() {
+        let mut slots = overlaid();
+        let over = slots.take(OVER, JobId(1), &[1, 2]);
+        slots.plan_resize(UNDER, 1);
+        assert_eq!((slots.resizable(UNDER), slots.free(OVER)), (None, 0));
+        slots.release(over);
+        assert_eq!((slots.resizable(UNDER), slots.free(OVER)), (Some(1), 0));
+        let shapes = [
+            BankShape { slots: 1, context: 100 },
+            BankShape { slots: 1, context: 150 },
+        ];
+        slots.resized(UNDER, &shapes);
+        assert_eq!((slots.free(UNDER), slots.free(OVER)), (1, 1));
+        slots.take(OVER, JobId(2), &[1, 2]);
+        assert_eq!(slots.free(UNDER), 0);
     }
 }

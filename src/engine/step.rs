@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::invariants::{self, Snapshot};
 use super::job::{Failure, Job, JobEvent, JobId};
-use super::model::{DecodeRow, Model, ModelError, ModelShape, SlotId};
-use super::scheduler::{self, Chunk, Cutting, Decode, Decodes};
+use super::model::{DecodeRow, Model, ModelError, ModelShape, OVER, SlotId};
+use super::scheduler::{self, Chunk, Cutting, Decode, Decodes, Span};
 use super::sequence::{Grammar, Sequence};
 use super::slots::{Slot, Slots};
 
@@ -35,6 +35,8 @@ pub struct Engine {
     /// Failed before they had a slot.
     refused: Vec<(JobId, Failure)>,
     gap: usize,
+    /// Steps so far, over and over: whose turn it is where not all can have theirs.
+    turn: usize,
     decodes: Decodes,
     rows: Vec<DecodeRow>,
 }
@@ -91,12 +93,13 @@ impl Engine {
         let shape = model.shape();
         Self {
             cutting: Cutting::new(options.chunk_tokens, shape.query_tile),
-            slots: Slots::new(&shape.banks),
+            slots: Slots::new(&shape.banks, model.is_overlaid()),
             waiting: VecDeque::new(),
             waiting_for: vec![0; shape.banks.len()],
             running: Vec::new(),
             refused: Vec::new(),
             gap: options.gap,
+            turn: 0,
             decodes: Decodes::default(),
             rows: Vec::new(),
             model,
@@ -148,7 +151,13 @@ impl Engine {
             self.prefill(chunk, &mut report, events);
         }
         let mut decodes = std::mem::take(&mut self.decodes);
-        scheduler::plan_decodes(&mut decodes, &self.running, self.gap);
+        self.turn = self.turn.wrapping_add(1);
+        let span = Span {
+            gap: self.gap,
+            slots_max: self.model.rows_max(),
+            turn: self.turn,
+        };
+        scheduler::plan_decodes(&mut decodes, &self.running, span);
         for run in &decodes.runs {
             self.decode(run, &decodes.rows[run.rows.clone()], &mut report);
         }
@@ -219,7 +228,7 @@ impl Engine {
     fn resize_if_unused(&mut self, bank: usize) -> Option<Result<(), ModelError>> {
         let slots = self.slots.resizable(bank)?;
         let outcome = self.model.resize(bank, slots);
-        self.slots.resized(bank, self.model.shape().banks[bank].slots);
+        self.slots.resized(bank, &self.model.shape().banks);
         Some(outcome)
     }
 
@@ -228,6 +237,9 @@ impl Engine {
         let refused = self.refused.drain(..);
         events.extend(refused.map(|(id, failure)| JobEvent::Ended(id, Err(failure))));
         let vocabulary = self.model.shape().vocabulary;
+        // Otherwise those who come one by one would never let all slots that it needs be free at the same time.
+        self.slots
+            .claim_over(self.waiting_for.get(OVER).is_some_and(|waiting| *waiting > 0));
         let mut next = 0;
         // However many wait: without a slot for any of them there is nothing to look for.
         while self.takes_any()

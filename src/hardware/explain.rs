@@ -1,7 +1,7 @@
 //! The sentences of a plan, and of why there is none. Every number of them is one that the arithmetic used.
 
 use super::devices::DeviceKind;
-use super::footprint::{CUDA_QUANTISED_ROWS_MAX, Costs, MIB, ModelFootprint};
+use super::footprint::{Costs, KvType, MIB, ModelFootprint};
 use super::place::{Budget, Placed};
 use super::plan::{ActorPlan, PlanInput, SlotLimit};
 use super::wanted::{DeviceWanted, PoolWanted, Wanted};
@@ -46,18 +46,49 @@ pub(super) fn device(
         ),
     };
     format!(
-        "{}: {each}weights {} MiB, workspace {} MiB and {} {} MiB leave {} MiB{per_actor}, which is {} of {} tokens ({} MiB each){}.",
+        "{}: {each}weights {} MiB{} leave {} MiB{per_actor}, which is {} of {} tokens ({} MiB each{}){}{}.",
         memory_of(&place.budget),
         grouped(costs.weights),
-        grouped(costs.workspace),
-        narrative(actor),
-        grouped(costs.narrative),
+        besides(actor, costs),
         grouped(left),
         slots(fitting),
         grouped(u64::from(actor.slot_tokens)),
         grouped(costs.slot),
+        match model.kv_type {
+            KvType::Int8 => ", in int8",
+            KvType::Float16 | KvType::Float32 => "",
+        },
         limit(place, actor, costs, slots_max, model),
+        sharing(actor),
     )
+}
+
+/// What there must be beside the weights, whatever the number of slots.
+fn besides(actor: &ActorPlan, costs: &Costs) -> String {
+    let workspace = grouped(costs.workspace);
+    match costs.shared {
+        true => format!(" and workspace {workspace} MiB"),
+        false => format!(
+            ", workspace {workspace} MiB and {} {} MiB",
+            narrative(actor),
+            grouped(costs.narrative)
+        ),
+    }
+}
+
+/// Where the narrative is written, if it has no memory of its own.
+fn sharing(actor: &ActorPlan) -> String {
+    match actor.narrative_takes {
+        0 => String::new(),
+        takes => format!(
+            "; a narrative of up to {} tokens is written in the memory of {}, which score nothing meanwhile",
+            grouped(u64::from(actor.narrative_tokens)),
+            match takes {
+                all if all == actor.slots => "all of them".to_owned(),
+                some => format!("{some} of them"),
+            },
+        ),
+    }
 }
 
 /// "NVIDIA GeForce GTX 1660 (6,144 MiB, 5,844 free, 128 kept in reserve)"
@@ -93,21 +124,17 @@ fn limit(place: &Placed, actor: &ActorPlan, costs: &Costs, slots_max: u32, model
                 (false, DeviceKind::Cuda) => "a smaller model, a larger card or memory that other programs give back",
                 (false, DeviceKind::Cpu) => "a smaller model, more RAM or memory that other programs give back",
             };
+            let rounded = match model.kv_type {
+                KvType::Int8 => "",
+                KvType::Float16 | KvType::Float32 => "an export with --kv int8, ",
+            };
             format!(
-                "; {slots_max} would need {} MiB more, so {means} brings more answers at once",
+                "; {slots_max} would need {} MiB more, so {rounded}{means} brings more answers at once",
                 grouped(short)
             )
         }
         SlotLimit::Speed => format!(", held at {slots_max}: {}", speed(model)),
-        SlotLimit::Asked => {
-            let slow = match model.target {
-                DeviceKind::Cuda if model.quantised() && actor.slots > CUDA_QUANTISED_ROWS_MAX => {
-                    format!("; slower than {CUDA_QUANTISED_ROWS_MAX}, since {}", speed(model))
-                }
-                _ => String::new(),
-            };
-            format!(", of which pool.slots_per_actor takes {}{slow}", actor.slots)
-        }
+        SlotLimit::Asked => format!(", of which pool.slots_per_actor takes {}", actor.slots),
     }
 }
 
@@ -117,7 +144,7 @@ fn speed(model: &ModelFootprint) -> &'static str {
             "a CPU gains nothing from more than 17 at once, and 24 take an interview of 20 answers in one go"
         }
         DeviceKind::Cuda if model.quantised() => {
-            "with more rows ONNX Runtime leaves its fast kernels for packed weights"
+            "ONNX Runtime's fast kernels take 16 rows at a time, and 20 slots take a whole interview"
         }
         DeviceKind::Cuda => "no gain is known from more rows",
     }
@@ -148,12 +175,12 @@ pub(super) fn left_out(budgets: &[Budget], placed: &[Placed], wanted: &PoolWante
 /// What an actor with so many slots consists of.
 pub(super) fn parts(costs: &Costs, count: u32) -> String {
     format!(
-        "weights ({} MiB), workspace ({}), the narrative ({}) and {} ({})",
+        "weights ({} MiB), workspace ({}) and {} with the narrative in {} memory ({})",
         grouped(costs.weights),
         grouped(costs.workspace),
-        grouped(costs.narrative),
         slots(u64::from(count)),
-        grouped(costs.with_slots(count).saturating_sub(costs.fixed())),
+        if count == 1 { "its" } else { "their" },
+        grouped(costs.kv(count)),
     )
 }
 

@@ -16,6 +16,26 @@ pub enum Precision {
     Fp32,
 }
 
+/// Element type of keys and values, as in `model.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KvType {
+    Float32,
+    Float16,
+    Int8,
+}
+
+impl KvType {
+    /// Of a value.
+    pub fn bytes(self) -> u32 {
+        match self {
+            Self::Float32 => 4,
+            Self::Float16 => 2,
+            Self::Int8 => 1,
+        }
+    }
+}
+
 /// What `model.json` says that decides how much memory a model needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFootprint {
@@ -24,6 +44,8 @@ pub struct ModelFootprint {
     pub precision: Precision,
     /// Weights that share a scale; `None` when weights are floats.
     pub block_size: Option<u32>,
+    /// Bits of a weight of the output head; `None` where they are those of the precision.
+    pub head_bits: Option<u32>,
     pub layers: u32,
     pub hidden: u32,
     pub intermediate: u32,
@@ -35,8 +57,7 @@ pub struct ModelFootprint {
     pub tied_head: bool,
     /// Size of the weights file.
     pub weights_bytes: u64,
-    /// 4 on a CPU, 2 on a card.
-    pub kv_bytes_per_element: u32,
+    pub kv_type: KvType,
 }
 
 /// Tokens of each kind of slot, and how many slots of the narrative's kind an actor has.
@@ -45,6 +66,14 @@ pub struct Contexts {
     pub scoring_tokens: u32,
     pub narrative_tokens: u32,
     pub narrative_slots: u32,
+}
+
+impl Contexts {
+    /// Of so many scoring slots, those in whose memory the narrative's slots lie, if they share it.
+    pub fn covered(&self, slots: u32) -> u32 {
+        let tokens = self.narrative_slots.saturating_mul(self.narrative_tokens);
+        tokens.div_ceil(self.scoring_tokens.max(1)).min(slots)
+    }
 }
 
 /// The price list of one actor, in MiB.
@@ -56,22 +85,45 @@ pub(super) struct Costs {
     pub narrative: u64,
     /// One scoring slot.
     pub slot: u64,
+    /// Whether the narrative's slots lie in the memory of the scoring slots, which are never less together.
+    pub shared: bool,
 }
 
 impl Costs {
+    /// The same, with one memory for both kinds of slots.
+    pub fn sharing(self) -> Self {
+        Self { shared: true, ..self }
+    }
+
     /// What must be there whatever the number of scoring slots.
     pub fn fixed(&self) -> u64 {
-        sum([self.weights, self.workspace, self.narrative])
+        sum([
+            self.weights,
+            self.workspace,
+            if self.shared { 0 } else { self.narrative },
+        ])
+    }
+
+    /// All slots of both kinds.
+    pub fn kv(&self, slots: u32) -> u64 {
+        let scoring = product([u64::from(slots), self.slot]);
+        match self.shared {
+            true => scoring.max(self.narrative),
+            false => sum([scoring, self.narrative]),
+        }
     }
 
     pub fn with_slots(&self, slots: u32) -> u64 {
-        sum([self.fixed(), product([u64::from(slots), self.slot])])
+        sum([self.weights, self.workspace, self.kv(slots)])
     }
 
-    /// Scoring slots that fit into `available` MiB; `None` if not even the fixed part does.
+    /// Scoring slots that fit into `available` MiB; `None` if not even the narrative's do.
     pub fn slots_in(&self, available: u64) -> Option<u32> {
-        let slots = available.checked_sub(self.fixed())? / self.slot;
-        Some(u32::try_from(slots).unwrap_or(u32::MAX))
+        let left = available.checked_sub(self.fixed())?;
+        if self.shared && left < self.narrative {
+            return None;
+        }
+        Some(u32::try_from(left / self.slot).unwrap_or(u32::MAX))
     }
 }
 
@@ -79,11 +131,8 @@ impl Costs {
 /// vocabulary of 102,400), grammars, the store's cache.
 const CPU_PROCESS_MIB: u64 = 256;
 
-/// A CUDA context with the libraries' kernels and handles.
+/// A CUDA context with the libraries' kernels and handles: generous, until it has been measured.
 pub const CUDA_CONTEXT_MIB: u64 = 512;
-
-/// 0.8 GiB: context and workspace on a card, the least to reckon with until it has been measured.
-const CUDA_WORKSPACE_MIB_MIN: u64 = 820;
 
 /// Values per token of a chunk that live at once, at most: gate, up, activation and their product ...
 const LIVE_INTERMEDIATE: u64 = 4;
@@ -93,22 +142,28 @@ const LIVE_HIDDEN: u64 = 6;
 /// A logits row is fp32 and held twice: as the model's output, and as what the choice reads.
 const LOGITS_BYTES: u64 = 8;
 
-/// Rows of one decode step that the fast int4 kernels for CUDA take. With one more the whole matrix is dequantised to fp16, the head's too.
-pub(super) const CUDA_QUANTISED_ROWS_MAX: u32 = 16;
+/// Rows of one decode that the fast int4 kernels for CUDA take. With one more the whole matrix is dequantised to fp16, the head's too: more never
+/// run together.
+pub const CUDA_QUANTISED_ROWS_MAX: u32 = 16;
 
 impl ModelFootprint {
     pub(super) fn quantised(&self) -> bool {
         matches!(self.precision, Precision::Int4 | Precision::Int8)
     }
 
+    /// Most rows of one decode; `None` where no number is known to be too large.
+    pub fn rows_max(&self) -> Option<u32> {
+        (self.quantised() && self.target == DeviceKind::Cuda).then_some(CUDA_QUANTISED_ROWS_MAX)
+    }
+
     /// Bytes of keys and values of one token, all layers.
     pub fn kv_bytes_per_token(&self) -> u64 {
-        let parts = [self.layers, 2, self.kv_heads, self.head_dim, self.kv_bytes_per_element];
+        let parts = [self.layers, 2, self.kv_heads, self.head_dim, self.kv_type.bytes()];
         product(parts.map(u64::from))
     }
 
-    /// `rows_max` is the most rows of one decode step, `chunk_tokens` the longest prefill chunk.
-    pub(super) fn costs(&self, contexts: &Contexts, chunk_tokens: u32, rows_max: u32) -> Costs {
+    /// `slots_max` is the most slots of a bank, `chunk_tokens` the longest prefill chunk.
+    pub(super) fn costs(&self, contexts: &Contexts, chunk_tokens: u32, slots_max: u32) -> Costs {
         let slots_of = |slots: u32, tokens: u32| {
             mib_up(product([
                 u64::from(slots),
@@ -122,10 +177,15 @@ impl ModelFootprint {
                 self.second_head_bytes(),
                 self.block_sums_bytes(),
             ])),
-            workspace: self.workspace_mib(contexts, chunk_tokens, rows_max),
+            workspace: self.workspace_mib(
+                contexts,
+                chunk_tokens,
+                slots_max.min(self.rows_max().unwrap_or(u32::MAX)),
+            ),
             narrative: slots_of(contexts.narrative_slots, contexts.narrative_tokens),
             // A slot of nothing costs something, so that no division meets a zero.
             slot: slots_of(1, contexts.scoring_tokens).max(1),
+            shared: false,
         }
     }
 
@@ -142,9 +202,10 @@ impl ModelFootprint {
         };
         let scales = weights / u64::from(self.block_size.unwrap_or(32).max(1));
         let scales = product([scales, scale_bytes]);
+        let bits = |of_precision: u64| self.head_bits.map_or(of_precision, u64::from);
         match self.precision {
-            Precision::Int4 => sum([weights / 2, scales]),
-            Precision::Int8 => sum([weights, scales]),
+            Precision::Int4 => sum([product([weights, bits(4)]) / 8, scales]),
+            Precision::Int8 => sum([product([weights, bits(8)]) / 8, scales]),
             Precision::Fp32 => product([weights, 4]),
             Precision::Fp16 => 0,
         }
@@ -176,21 +237,28 @@ impl ModelFootprint {
             product([LIVE_HIDDEN, hidden]),
         ]);
         let logits = product([rows, vocabulary, LOGITS_BYTES]);
+        let longest = u64::from(contexts.scoring_tokens.max(contexts.narrative_tokens));
         match self.target {
             DeviceKind::Cpu => {
-                let longest = u64::from(contexts.scoring_tokens.max(contexts.narrative_tokens));
                 let attention = product([u64::from(self.heads), chunk, longest, 4]);
                 let bytes = sum([product([chunk, live, 4]), attention, logits]);
                 sum([CPU_PROCESS_MIB, mib_up(bytes)])
             }
             DeviceKind::Cuda => {
-                let matrix = match self.quantised() {
-                    false => 0,
-                    true if rows_max > CUDA_QUANTISED_ROWS_MAX => product([hidden, intermediate.max(vocabulary), 2]),
-                    true => product([hidden, intermediate, 2]),
+                // A chunk has more rows than the fast kernels take.
+                let matrix = if self.quantised() {
+                    product([hidden, intermediate, 2])
+                } else {
+                    0
                 };
-                let bytes = sum([product([chunk, live, 2]), logits, matrix]);
-                sum([CUDA_CONTEXT_MIB, mib_up(bytes)]).max(CUDA_WORKSPACE_MIB_MIN)
+                // Where attention cannot read rounded keys and values as they lie, it makes an fp16 copy of a layer's.
+                let tokens = longest.max(product([rows, u64::from(contexts.scoring_tokens)]));
+                let cache = match self.kv_type {
+                    KvType::Int8 => product([tokens, 2, u64::from(self.kv_heads), u64::from(self.head_dim), 2]),
+                    KvType::Float32 | KvType::Float16 => 0,
+                };
+                let bytes = sum([product([chunk, live, 2]), logits, matrix, cache]);
+                sum([CUDA_CONTEXT_MIB, mib_up(bytes)])
             }
         }
     }
@@ -230,6 +298,11 @@ mod tests {
             140 * MIB + 5 * MIB / 8
         );
         assert_eq!(exaone_7_8b(DeviceKind::Cuda).second_head_bytes(), 0);
+        let finer = ModelFootprint {
+            head_bits: Some(8),
+            ..exaone_2_4b(DeviceKind::Cpu)
+        };
+        assert_eq!(finer.second_head_bytes(), 281 * MIB + MIB / 4);
     }
 
     #[test]
@@ -256,22 +329,45 @@ mod tests {
     }
 
     #[test]
-    fn a_card_reckons_with_at_least_0_8_gib_of_workspace() {
+    fn the_workspace_of_a_card_is_what_a_chunk_and_a_decode_need_beside_the_context() {
         let model = exaone_7_8b(DeviceKind::Cuda);
-        assert_eq!(model.costs(&CONTEXTS, 256, 16).workspace, 820);
+        // 256 · (4 · 14,336 + 6 · 4,096) half floats are 40 MiB, 16 rows of logits 12.5, one dequantised matrix 112.
+        assert_eq!(model.costs(&CONTEXTS, 256, 16).workspace, 512 + 165);
+        assert_eq!(
+            model.costs(&CONTEXTS, 256, 20).workspace,
+            512 + 165,
+            "more rows never run together"
+        );
         assert!(model.costs(&CONTEXTS, 4_096, 16).workspace > 1_200);
+        let rounded = ModelFootprint {
+            kv_type: KvType::Int8,
+            ..model
+        };
+        assert_eq!(rounded.costs(&CONTEXTS, 256, 16).workspace, 512 + 165 + 64);
     }
 
     #[test]
-    fn the_17th_row_on_a_card_pays_for_a_dequantised_head() {
-        let model = exaone_7_8b(DeviceKind::Cuda);
-        let extra = model.costs(&CONTEXTS, 256, 17).workspace - model.costs(&CONTEXTS, 256, 16).workspace;
-        assert!(extra > 500, "{extra}");
-        let float = ModelFootprint {
-            precision: Precision::Fp16,
-            ..model
+    fn rounded_keys_and_values_take_half_of_a_cards_and_a_quarter_of_a_cpus_memory() {
+        let tokens = |target| {
+            let full = exaone_7_8b(target);
+            let rounded = ModelFootprint {
+                kv_type: KvType::Int8,
+                ..full.clone()
+            };
+            full.kv_bytes_per_token() / rounded.kv_bytes_per_token()
         };
-        assert_eq!(float.costs(&CONTEXTS, 256, 17).workspace, 820);
+        assert_eq!((tokens(DeviceKind::Cuda), tokens(DeviceKind::Cpu)), (2, 4));
+    }
+
+    #[test]
+    fn in_shared_memory_there_is_room_for_the_larger_kind_of_slot() {
+        let costs = exaone_7_8b(DeviceKind::Cuda).costs(&CONTEXTS, 256, 16);
+        let shared = costs.sharing();
+        assert_eq!((costs.kv(1), costs.kv(5)), (272 + 128, 272 + 640));
+        assert_eq!((shared.kv(1), shared.kv(5)), (272, 640));
+        assert_eq!(shared.slots_in(shared.fixed() + 271), None);
+        assert_eq!(shared.slots_in(shared.fixed() + 272), Some(2));
+        assert_eq!((CONTEXTS.covered(2), CONTEXTS.covered(9)), (2, 3));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::devices::{Device, DeviceKind};
 use super::explain;
-use super::footprint::{CUDA_QUANTISED_ROWS_MAX, Contexts, Costs, MIB, ModelFootprint};
+use super::footprint::{Contexts, Costs, MIB, ModelFootprint};
 use super::place::{Budget, Placed, place};
 use super::wanted::{ACTORS_MAX, DeviceWanted, PoolWanted, SLOTS_MAX, Wanted};
 
@@ -47,6 +47,8 @@ pub struct ActorPlan {
     pub slot_tokens: u32,
     pub narrative_slots: u32,
     pub narrative_tokens: u32,
+    /// Scoring slots in whose memory the narrative is written: no answer is scored there meanwhile. 0 where it has memory of its own.
+    pub narrative_takes: u32,
     pub weights_bytes: u64,
     /// Of all slots, the narrative's too.
     pub kv_bytes: u64,
@@ -116,6 +118,10 @@ pub enum PlanError {
 /// Most slots that pay on a CPU: measured throughput no longer grows beyond 17 rows, and an interview of 17 to 20 answers fits in one go.
 const CPU_SLOTS_MAX: u32 = 24;
 
+/// Most slots that pay on a card with int4 or int8 weights: an interview of 15 to 20 answers in one go. At most 16 of them decode in one step, and the
+/// others have prompts or forced text to go through.
+const CUDA_QUANTISED_SLOTS_MAX: u32 = 20;
+
 /// Most slots that pay on a card with float weights: the largest batch for which a gain was published.
 const CUDA_FLOAT_SLOTS_MAX: u32 = 32;
 
@@ -138,19 +144,19 @@ pub fn plan(input: &PlanInput) -> Result<Plan, PlanError> {
     let budgets = Budget::of_all(devices, &input.wanted);
     let slots_wanted = input.wanted.slots_per_actor;
     let placed = place(&budgets, input.wanted.actors, |mib| {
-        slots_of(mib, slots_wanted, slots_max, &costs).map(|(slots, _)| slots)
+        fitting(mib, slots_wanted, slots_max, &costs).map(|fit| fit.slots)
     });
 
     let mut actors = Vec::new();
     let mut sentences = explain::choice(input, kind);
     for place in &placed {
-        let (slots, limited_by) =
-            slots_of(place.share(), slots_wanted, slots_max, &costs).ok_or_else(|| refusal(place, input, &costs))?;
-        let actor = actor(place, slots, limited_by, input, &costs);
-        sentences.push(explain::device(place, &actor, &costs, slots_max, input.model));
+        let fit = fitting(place.share(), slots_wanted, slots_max, &costs);
+        let fit = fit.ok_or_else(|| refusal(place, input, &costs.sharing()))?;
+        let actor = actor(place, &fit, input);
+        sentences.push(explain::device(place, &actor, &fit.costs, slots_max, input.model));
         actors.extend(std::iter::repeat_n(actor, place.actors as usize));
     }
-    sentences.extend(explain::left_out(&budgets, &placed, &input.wanted, &costs));
+    sentences.extend(explain::left_out(&budgets, &placed, &input.wanted, &costs.sharing()));
     Ok(Plan {
         device: kind,
         actors,
@@ -191,8 +197,33 @@ fn kind(input: &PlanInput) -> Result<DeviceKind, PlanError> {
 fn slots_max(kind: DeviceKind, model: &ModelFootprint) -> u32 {
     match kind {
         DeviceKind::Cpu => CPU_SLOTS_MAX,
-        DeviceKind::Cuda if model.quantised() => CUDA_QUANTISED_ROWS_MAX,
+        DeviceKind::Cuda if model.quantised() => CUDA_QUANTISED_SLOTS_MAX,
         DeviceKind::Cuda => CUDA_FLOAT_SLOTS_MAX,
+    }
+}
+
+/// What an actor gets.
+struct Fit {
+    slots: u32,
+    limited_by: SlotLimit,
+    costs: Costs,
+}
+
+/// The slots of an actor with so many MiB. The narrative shares their memory where that makes them more: then no answer is scored in some of them
+/// while it is written. `None` if there is not one or not as many as asked for.
+fn fitting(mib: u64, wanted: Wanted, slots_max: u32, costs: &Costs) -> Option<Fit> {
+    let with = |costs: Costs| {
+        let (slots, limited_by) = slots_of(mib, wanted, slots_max, &costs)?;
+        Some(Fit {
+            slots,
+            limited_by,
+            costs,
+        })
+    };
+    let (own, shared) = (with(*costs), with(costs.sharing()));
+    match (&own, &shared) {
+        (Some(a), Some(b)) if a.slots >= b.slots => own,
+        _ => shared.or(own),
     }
 }
 
@@ -213,7 +244,8 @@ fn refusal(place: &Placed, input: &PlanInput, costs: &Costs) -> PlanError {
     // Fewer slots are fewer rows, and those may need less workspace.
     let of_rows = |rows: u32| {
         let rows_max = rows.max(input.contexts.narrative_slots);
-        input.model.costs(&input.contexts, input.chunk_tokens, rows_max)
+        let costs = input.model.costs(&input.contexts, input.chunk_tokens, rows_max);
+        costs.sharing()
     };
     let too_little = |costs: &Costs, device: String, available: String| PlanError::TooLittleMemory {
         device,
@@ -241,7 +273,12 @@ fn refusal(place: &Placed, input: &PlanInput, costs: &Costs) -> PlanError {
     }
 }
 
-fn actor(place: &Placed, slots: u32, limited_by: SlotLimit, input: &PlanInput, costs: &Costs) -> ActorPlan {
+fn actor(place: &Placed, fit: &Fit, input: &PlanInput) -> ActorPlan {
+    let Fit {
+        slots,
+        limited_by,
+        costs,
+    } = *fit;
     let bytes = |mib: u64| mib.saturating_mul(MIB);
     ActorPlan {
         device_index: place.budget.device.index,
@@ -250,8 +287,9 @@ fn actor(place: &Placed, slots: u32, limited_by: SlotLimit, input: &PlanInput, c
         slot_tokens: input.contexts.scoring_tokens,
         narrative_slots: input.contexts.narrative_slots,
         narrative_tokens: input.contexts.narrative_tokens,
+        narrative_takes: if costs.shared { input.contexts.covered(slots) } else { 0 },
         weights_bytes: bytes(costs.weights),
-        kv_bytes: bytes(costs.narrative + u64::from(slots) * costs.slot),
+        kv_bytes: bytes(costs.kv(slots)),
         workspace_bytes: bytes(costs.workspace),
         budget_bytes: bytes(place.share()),
         slot_bytes: bytes(costs.slot),

@@ -6,7 +6,7 @@ use super::devices::{CARD_TAKEN_ASSUMED, Device, DeviceKind};
 use super::explain::grouped;
 use super::footprint::{MIB, ModelFootprint};
 use super::plan::plan;
-use super::samples::{GIB, card, cpu, exaone_2_4b, exaone_7_8b, input};
+use super::samples::{GIB, card, cpu, exaone_1_2b, exaone_2_4b, exaone_7_8b, exaone_7_8b_coarse, input, rounded};
 use super::wanted::PoolWanted;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/planning.md");
@@ -14,8 +14,9 @@ const BEGIN: &str = "<!-- planner: begin -->\n";
 const END: &str = "<!-- planner: end -->\n";
 
 /// Rows whose explanation is printed as well.
-const QUOTED: [(&str, &str); 4] = [
+const QUOTED: [(&str, &str); 5] = [
     ("6 GiB card", "7.8B"),
+    ("6 GiB card", "7.8B, int8 KV, blocks of 128"),
     ("8 GiB card", "7.8B"),
     ("a 24 and a 6 GiB card", "7.8B"),
     ("no card, 32 GiB RAM", "2.4B"),
@@ -71,9 +72,20 @@ fn row(machine: &str, cards: &[Device], name: &str, model: &ModelFootprint, sent
     }
 }
 
+/// Where memory is short, what makes more of it as well.
+fn models(target: DeviceKind, cards: &[Device]) -> Vec<(&'static str, ModelFootprint)> {
+    let mut models = vec![("7.8B", exaone_7_8b(target))];
+    if matches!(cards, [card] if card.memory_total <= 8 * GIB) {
+        models.push(("7.8B, int8 KV", rounded(exaone_7_8b(target))));
+        models.push(("7.8B, int8 KV, blocks of 128", rounded(exaone_7_8b_coarse())));
+    }
+    models.extend([("2.4B", exaone_2_4b(target)), ("4.0 1.2B", exaone_1_2b(target))]);
+    models
+}
+
 fn rendered() -> String {
     let mut table =
-        "| machine | EXAONE 3.5 | device | actors | slots each | weights | workspace | slots' memory | may use |\n\
+        "| machine | EXAONE | device | actors | slots each | weights | workspace | slots' memory | may use |\n\
                      |---|---|---|---|---|---|---|---|---|\n"
             .to_owned();
     let mut sentences = String::new();
@@ -82,7 +94,7 @@ fn rendered() -> String {
             true => DeviceKind::Cpu,
             false => DeviceKind::Cuda,
         };
-        for (name, model) in [("7.8B", exaone_7_8b(target)), ("2.4B", exaone_2_4b(target))] {
+        for (name, model) in models(target, &cards) {
             table += &row(&machine, &cards, name, &model, &mut sentences);
             table.push('\n');
         }

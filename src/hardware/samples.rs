@@ -1,7 +1,7 @@
 //! Devices and models for the planner's tests.
 
 use super::devices::{Device, DeviceKind};
-use super::footprint::{Contexts, ModelFootprint, Precision};
+use super::footprint::{Contexts, KvType, ModelFootprint, Precision};
 use super::plan::PlanInput;
 use super::wanted::PoolWanted;
 
@@ -56,6 +56,7 @@ pub(super) fn exaone_2_4b(target: DeviceKind) -> ModelFootprint {
         target,
         precision: Precision::Int4,
         block_size: Some(32),
+        head_bits: None,
         layers: 30,
         hidden: 2_560,
         intermediate: 7_168,
@@ -65,7 +66,35 @@ pub(super) fn exaone_2_4b(target: DeviceKind) -> ModelFootprint {
         vocabulary: 102_400,
         tied_head: true,
         weights_bytes: by_target(target, 141, 127) * GIB / 100,
-        kv_bytes_per_element: by_target(target, 4, 2),
+        kv_type: by_target(target, KvType::Float32, KvType::Float16),
+    }
+}
+
+/// The same with keys and values in int8.
+pub(super) fn rounded(model: ModelFootprint) -> ModelFootprint {
+    ModelFootprint {
+        kv_type: KvType::Int8,
+        ..model
+    }
+}
+
+/// For a card, with a scale for every 128 weights.
+pub(super) fn exaone_7_8b_coarse() -> ModelFootprint {
+    ModelFootprint {
+        block_size: Some(128),
+        weights_bytes: 377 * GIB / 100,
+        ..exaone_7_8b(DeviceKind::Cuda)
+    }
+}
+
+/// EXAONE 4.0.
+pub(super) fn exaone_1_2b(target: DeviceKind) -> ModelFootprint {
+    ModelFootprint {
+        hidden: 2_048,
+        intermediate: 4_096,
+        head_dim: 64,
+        weights_bytes: by_target(target, 76, 68) * GIB / 100,
+        ..exaone_2_4b(target)
     }
 }
 

@@ -7,6 +7,11 @@ use serde_json::error::Category;
 /// The only version of the format, and of the graph's inputs and outputs, that this program reads.
 pub(super) const FORMAT_VERSION: u64 = 1;
 
+/// No dimension of any model is larger: what reckons with one need not fear for its arithmetic.
+const SIZE_MAX: u64 = 1 << 24;
+/// Several times the largest vocabulary there is: tables of this length are made before anything else of the model is looked at.
+const VOCABULARY_MAX: u64 = 1 << 20;
+
 /// All of `model.json`. Sizes are in values, lengths in tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +43,11 @@ pub struct Manifest {
     /// Weights that share a scale; `None` when weights are floats.
     #[serde(deserialize_with = "Option::deserialize")]
     pub block_size: Option<u32>,
+    #[serde(default)]
+    pub quality: Option<Quality>,
+    /// Bits of a weight of the output head where they are not those of the precision.
+    #[serde(default)]
+    pub head_bits: Option<u32>,
     pub kv_type: KvType,
     /// T: a prefill chunk of length S with S mod T = 1 changes bits, on the processor that exported.
     pub query_tile_tokens: usize,
@@ -53,6 +63,7 @@ pub struct Manifest {
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
     Exaone3,
+    Exaone4,
 }
 
 /// The execution provider that a graph was made for.
@@ -84,7 +95,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// As it is written in `model.json` and shown in `status`.
+    /// As it is written in `model.json`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Int4 => "int4",
@@ -99,12 +110,23 @@ impl Precision {
     }
 }
 
+/// The care that was taken with int4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quality {
+    Fast,
+    Balanced,
+    Best,
+}
+
 /// Element type of the key/value cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KvType {
     Float32,
     Float16,
+    /// Rounded with scales that the graph carries.
+    Int8,
 }
 
 impl KvType {
@@ -113,6 +135,7 @@ impl KvType {
         match self {
             Self::Float32 => 4,
             Self::Float16 => 2,
+            Self::Int8 => 1,
         }
     }
 }
@@ -189,8 +212,16 @@ impl ModelFiles {
 }
 
 impl Manifest {
+    /// What scores are computed with, as `status` and reports name it: the matrices' format, and that of keys and values where those are rounded too.
+    pub fn numbers(&self) -> String {
+        match self.kv_type {
+            KvType::Float32 | KvType::Float16 => self.precision.name().to_owned(),
+            KvType::Int8 => format!("{}, int8 KV", self.precision.name()),
+        }
+    }
+
     /// Reads and checks the text of a `model.json`. The error says which field and why.
-    pub(super) fn parse(text: &[u8]) -> Result<Self, ManifestFault> {
+    pub fn parse(text: &[u8]) -> Result<Self, ManifestFault> {
         /// Read by itself: another version may have other fields.
         #[derive(Deserialize)]
         #[serde(expecting = "an object")]
@@ -211,21 +242,24 @@ impl Manifest {
     /// What the types alone do not rule out.
     fn contradiction(&self) -> Option<String> {
         let counts = [
-            ("layers", self.layers as u64, 1),
-            ("hidden_size", self.hidden_size as u64, 1),
-            ("intermediate_size", self.intermediate_size as u64, 1),
-            ("heads", self.heads as u64, 1),
-            ("kv_heads", self.kv_heads as u64, 1),
-            ("head_dim", self.head_dim as u64, 1),
-            ("vocab_size", self.vocab_size as u64, 1),
-            ("context_tokens", self.context_tokens as u64, 1),
-            ("parameter_count", self.parameter_count, 1),
+            ("layers", self.layers as u64, 1, SIZE_MAX),
+            ("hidden_size", self.hidden_size as u64, 1, SIZE_MAX),
+            ("intermediate_size", self.intermediate_size as u64, 1, SIZE_MAX),
+            ("heads", self.heads as u64, 1, SIZE_MAX),
+            ("kv_heads", self.kv_heads as u64, 1, SIZE_MAX),
+            ("head_dim", self.head_dim as u64, 1, SIZE_MAX),
+            ("vocab_size", self.vocab_size as u64, 1, VOCABULARY_MAX),
+            ("context_tokens", self.context_tokens as u64, 1, SIZE_MAX),
+            ("parameter_count", self.parameter_count, 1, u64::MAX),
             // In tiles of 2 tokens no prompt of odd length can be cut.
-            ("query_tile_tokens", self.query_tile_tokens as u64, 3),
-            ("weights_bytes", self.weights_bytes, 1),
+            ("query_tile_tokens", self.query_tile_tokens as u64, 3, SIZE_MAX),
+            ("weights_bytes", self.weights_bytes, 1, u64::MAX),
         ];
-        if let Some((field, found, least)) = counts.into_iter().find(|(_, found, least)| found < least) {
+        if let Some((field, found, least, _)) = counts.into_iter().find(|(_, found, least, _)| found < least) {
             return Some(format!("{field} is {found}, at least {least} is needed"));
+        }
+        if let Some((field, found, _, most)) = counts.into_iter().find(|(_, found, _, most)| found > most) {
+            return Some(format!("{field} is {found}, at most {most} is possible"));
         }
         let texts = [
             ("name", &self.name),
@@ -241,13 +275,13 @@ impl Manifest {
     }
 
     fn format_contradiction(&self) -> Option<String> {
-        let wanted = match self.target {
+        let full = match self.target {
             Target::Cpu => KvType::Float32,
             Target::Cuda => KvType::Float16,
         };
-        if self.kv_type != wanted {
+        if ![full, KvType::Int8].contains(&self.kv_type) {
             return Some(format!(
-                "kv_type is {:?}, for the target {:?} it is {wanted:?}",
+                "kv_type is {:?}, for the target {:?} it is {full:?} or Int8",
                 self.kv_type, self.target
             ));
         }
@@ -256,6 +290,13 @@ impl Manifest {
             return Some(format!(
                 "block_size {:?} does not go with {}",
                 self.block_size,
+                self.precision.name()
+            ));
+        }
+        if !matches!(self.head_bits, None | Some(4 | 8)) || self.head_bits.is_some() && !self.precision.is_quantised() {
+            return Some(format!(
+                "head_bits {:?} does not go with {}",
+                self.head_bits,
                 self.precision.name()
             ));
         }
@@ -344,7 +385,7 @@ fn wrong_field(reason: &str) -> String {
 
 /// Why a `model.json` is not one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum ManifestFault {
+pub enum ManifestFault {
     Version(u64),
     Wrong(String),
 }
@@ -411,11 +452,26 @@ mod tests {
     }
 
     #[test]
+    fn rounded_keys_and_values_are_part_of_what_scores_are_computed_with() {
+        let numbers = |kv_type: &str| {
+            let mut value: serde_json::Value = serde_json::from_slice(demo_model::MANIFEST).expect("is JSON");
+            value["kv_type"] = kv_type.into();
+            Manifest::parse(value.to_string().as_bytes()).map(|manifest| (manifest.numbers(), manifest.kv_type.bytes()))
+        };
+        assert_eq!(numbers("float32"), Ok(("int8".to_owned(), 4)));
+        assert_eq!(numbers("int8"), Ok(("int8, int8 KV".to_owned(), 1)));
+    }
+
+    #[test]
     fn values_that_contradict_each_other_are_refused() {
         assert!(fault(|json| json["kv_heads"] = 0.into()).contains("kv_heads is 0"));
         assert!(fault(|json| json["query_tile_tokens"] = 2.into()).contains("query_tile_tokens is 2"));
+        assert!(fault(|json| json["layers"] = (1_u64 << 32).into()).contains("at most 16777216"));
+        assert!(fault(|json| json["vocab_size"] = 100_000_000.into()).contains("at most 1048576"));
         assert!(fault(|json| json["target"] = "cuda".into()).contains("kv_type"));
+        assert!(fault(|json| json["kv_type"] = "float16".into()).contains("kv_type"));
         assert!(fault(|json| json["block_size"] = serde_json::Value::Null).contains("block_size"));
+        assert!(fault(|json| json["head_bits"] = 5.into()).contains("head_bits"));
         assert!(fault(|json| json["vocab_size"] = 5.into()).contains("vocabulary of 5"));
         assert!(fault(|json| json["eos_ids"] = serde_json::json!([])).contains("eos_ids"));
         assert!(fault(|json| json["weights_bytes"] = 1.into()).contains("weights_bytes"));

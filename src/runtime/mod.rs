@@ -18,7 +18,8 @@ mod wheels;
 pub use error::RuntimeError;
 pub use library::{Search, cache_dir, find};
 pub use manifest::{
-    Architecture, FileEntry, KvType, Manifest, ModelFiles, Precision, SpecialToken, SpecialTokens, Target,
+    Architecture, FileEntry, KvType, Manifest, ManifestFault, ModelFiles, Precision, Quality, SpecialToken,
+    SpecialTokens, Target,
 };
 pub use model_folder::{Check, MANIFEST_FILE, ModelFolder};
 pub use pinned::is_pinned;

@@ -14,10 +14,17 @@ use super::model_folder::MANIFEST_FILE;
 use super::python::{Python, complaint, interpreter, with_packages};
 
 /// The shapes that the exporter knows.
-pub const RANDOM_PRESETS: [&str; 3] = ["exaone-3.5-2.4b", "exaone-3.5-7.8b", "bench-0.43b"];
+pub const RANDOM_PRESETS: [&str; 6] = [
+    "exaone-3.5-2.4b",
+    "exaone-3.5-7.8b",
+    "exaone-4.0-1.2b",
+    "exaone-4.0-32b",
+    "tiny-4.0",
+    "bench-0.43b",
+];
 
-/// The folder of a model of a preset's shape with random weights, made if the cache does not have it: 0.3 to 4.6 GiB at 4 bits, half a minute
-/// to several. Needs Python 3; where that lacks the exporter's packages, they are installed into the cache. Several processes may ask at the same
+/// The folder of a model of a preset's shape with random weights, made if the cache does not have it: 0.3 to 19 GiB at 4 bits, half a minute
+/// to a quarter of an hour. Needs Python 3; where that lacks the exporter's packages, they are installed into the cache. Several processes may ask at the same
 /// time: one makes it, the others wait. `progress` gets lines for people.
 pub fn random_model(
     preset: &str,

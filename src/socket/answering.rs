@@ -14,6 +14,7 @@ use super::ledger::Account;
 use super::lines;
 use super::outgoing::{Outgoing, Slot, send};
 use super::service::{Reply, Role, Service};
+use super::turns::{Effort, Turns};
 use super::wire::Id;
 
 /// A request that the service answers.
@@ -24,15 +25,18 @@ pub(super) struct Answering {
     pub lines: mpsc::Sender<Outgoing>,
     pub account: Arc<Account>,
     pub slot: Slot,
+    pub turns: Arc<Turns>,
     pub shared: Arc<Shared>,
 }
 
 impl Answering {
     /// `room` is held as long as the call is.
     pub(super) async fn answer(self, call: Call, room: Option<OwnedSemaphorePermit>) {
+        let effort = Effort::of(&call);
+        let answered = unpanicked(self.shared.service.as_ref(), self.role, call);
         let result = tokio::select! {
             biased;
-            result = unpanicked(self.shared.service.as_ref(), self.role, call) => result,
+            result = self.turns.take(effort, answered) => result,
             () = self.shared.reached(Phase::Over) => Err(Fault::new(
                 Kind::Draining,
                 "the daemon stops before this is answered; ask again once it is back",

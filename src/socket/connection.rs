@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
@@ -23,13 +23,17 @@ use super::lines;
 use super::options::Options;
 use super::outgoing::{Activity, Outgoing, Slot, send, write_lines};
 use super::params::Asked;
+use super::seldom::Seldom;
 use super::server::ROOM_UNIT_BYTES;
 use super::service::{Reply, Role, Service};
+use super::turns::{Common, Turns};
 use super::wire::{self, Id, Request};
 use crate::domain::ids::InterviewId;
 
 /// Longer lines are parsed on a thread of their own, so that other connections need not wait.
 const PARSED_HERE_BYTES_MAX: usize = 256 << 10;
+/// What a subscription takes besides its queue, roughly.
+const SUBSCRIPTION_BYTES: usize = 4 << 10;
 /// Lines between those who make them and the writer.
 const LINES_QUEUED_MAX: usize = 16;
 /// How long a client that sent too much may go on sending before it must read why it is cut off.
@@ -43,8 +47,10 @@ pub(super) struct Shared {
     pub hub: Arc<Hub>,
     pub options: Arc<Options>,
     pub ledger: Arc<Ledger>,
-    /// Room for the interviews and answers in requests that are being answered, in units of [`ROOM_UNIT_BYTES`].
+    /// Room for what lines become, in units of [`ROOM_UNIT_BYTES`]: for one of the longest, or for several that are shorter.
     pub room: Arc<Semaphore>,
+    pub common: Arc<Common>,
+    pub evictions: Mutex<Seldom>,
     pub phase: watch::Receiver<Phase>,
 }
 
@@ -64,6 +70,17 @@ impl Shared {
         // An error means that the server is gone, which is past every phase.
         let _ = self.phase.clone().wait_for(|now| *now >= phase).await;
     }
+
+    fn evicted(&self, held_bytes: usize) {
+        let mut evictions = self.evictions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(times) = evictions.happened(Instant::now()) {
+            tracing::warn!(
+                held_bytes,
+                times,
+                "all connections together hold too much unread data; closing the one that holds most"
+            );
+        }
+    }
 }
 
 /// Serves one connection until its client has gone, has been silent for too long, holds too much, or the server stops.
@@ -77,18 +94,16 @@ pub(super) async fn serve(stream: UnixStream, role: Role, shared: Arc<Shared>) {
         reader: LineReader::new(read, shared.options.line_bytes_max, &account),
         lines,
         slots: Arc::new(Semaphore::new(shared.options.requests_in_flight_max.max(1))),
+        turns: Arc::new(Turns::new(&shared.common)),
         activity: Arc::default(),
         tasks: JoinSet::new(),
         notifications: JoinSet::new(),
         subscriptions: HashMap::new(),
         account: Arc::clone(&account),
-        shared,
+        shared: Arc::clone(&shared),
     };
     tokio::select! {
-        () = account.evicted() => {
-            let held_bytes = account.bytes();
-            tracing::warn!(held_bytes, "all connections together hold too much unread data; closing the one that holds most");
-        }
+        () = account.evicted() => shared.evicted(account.bytes()),
         ended = both(connection.run(), write_lines(write, queue, write_timeout)) => match ended {
             Ok(Some(cut_off)) => discard(cut_off).await,
             Ok(None) => {}
@@ -111,12 +126,28 @@ async fn discard(mut stream: OwnedReadHalf) {
     let _ = time::timeout(LINGER, read_on).await;
 }
 
+/// A line that was read, and what is held for what it became.
+struct Read {
+    request: Request,
+    charge: Charge,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Read {
+    /// Drops the line; what is held for it stays held wherever this is, also if the connection ends meanwhile.
+    fn of(Line { bytes, charge }: Line, role: Role, room: Option<OwnedSemaphorePermit>) -> Self {
+        let request = wire::read(&bytes, role);
+        Self { request, charge, room }
+    }
+}
+
 /// What the reading side of a connection has.
 struct Connection {
     role: Role,
     reader: LineReader<OwnedReadHalf>,
     lines: mpsc::Sender<Outgoing>,
     slots: Arc<Semaphore>,
+    turns: Arc<Turns>,
     activity: Arc<Activity>,
     /// Requests in work and subscriptions: what is of no use once the client has gone.
     tasks: JoinSet<()>,
@@ -145,6 +176,8 @@ impl Connection {
             }
             while self.tasks.try_join_next().is_some() {}
             while self.notifications.try_join_next().is_some() {}
+            // One line, and it is another connection's turn.
+            tokio::task::yield_now().await;
         };
         self.subscriptions.clear();
         tokio::select! {
@@ -203,17 +236,30 @@ impl Connection {
     async fn take(&mut self, line: Line, slot: Slot) {
         self.activity.touch();
         let length = line.bytes.len();
-        let (Request { id, asked }, charge) = self.read(line).await;
+        let is_long = length > PARSED_HERE_BYTES_MAX;
+        let to_read = if is_long { Some(self.room(length).await) } else { None };
+        let Read {
+            request: Request { id, asked },
+            charge,
+            room,
+        } = self.read(line, to_read).await;
+        let room = match (&asked, room) {
+            (Ok(Asked::Call(Call::Submit(_) | Call::Open(_) | Call::Answer { .. })), Some(room)) => Some(room),
+            (Ok(Asked::Call(Call::Submit(_) | Call::Open(_) | Call::Answer { .. })), None) => {
+                Some(self.room(length).await)
+            }
+            _ => None,
+        };
+        drop(charge);
         match asked {
             Ok(Asked::Call(call)) => {
-                let room = self.room(&call, length).await;
-                drop(charge);
                 let answering = Answering {
                     role: self.role,
                     id,
                     lines: self.lines.clone(),
                     account: Arc::clone(&self.account),
                     slot,
+                    turns: Arc::clone(&self.turns),
                     shared: Arc::clone(&self.shared),
                 };
                 let tasks = match &answering.id {
@@ -228,36 +274,36 @@ impl Connection {
         }
     }
 
-    /// What the line asks for; the line itself is dropped, its charge is not.
-    async fn read(&self, line: Line) -> (Request, Charge) {
+    /// What the line asks for. `room`: for what a long one becomes.
+    async fn read(&self, line: Line, room: Option<OwnedSemaphorePermit>) -> Read {
         let role = self.role;
-        let Line { bytes, charge } = line;
-        if bytes.len() <= PARSED_HERE_BYTES_MAX {
-            return (wire::read(&bytes, role), charge);
+        if room.is_none() {
+            return Read::of(line, role, None);
         }
-        let request = match tokio::task::spawn_blocking(move || wire::read(&bytes, role)).await {
-            Ok(request) => request,
-            Err(error) => Request {
-                id: Some(Id::null()),
-                asked: Err(Fault::new(
-                    Kind::Internal,
-                    format!("the line could not be read: {error}"),
-                )),
+        let _one_of_few = self.shared.common.parsing.acquire().await;
+        match tokio::task::spawn_blocking(move || Read::of(line, role, room)).await {
+            Ok(read) => read,
+            Err(error) => Read {
+                request: Request {
+                    id: Some(Id::null()),
+                    asked: Err(Fault::new(
+                        Kind::Internal,
+                        format!("the line could not be read: {error}"),
+                    )),
+                },
+                charge: self.account.charge(),
+                room: None,
             },
-        };
-        (request, charge)
+        }
     }
 
     /// Whoever sends interviews faster than they are stored waits here, and reads no more meanwhile.
-    async fn room(&self, call: &Call, line_bytes: usize) -> Option<OwnedSemaphorePermit> {
-        if !matches!(call, Call::Submit(_) | Call::Open(_) | Call::Answer { .. }) {
-            return None;
-        }
-        let all = self.shared.options.buffered_bytes_max / ROOM_UNIT_BYTES;
+    async fn room(&self, line_bytes: usize) -> OwnedSemaphorePermit {
+        let all = self.shared.options.line_bytes_max / ROOM_UNIT_BYTES;
         let units = (line_bytes / ROOM_UNIT_BYTES).min(all).max(1);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.shared.room).acquire_many_owned(units).await;
-        Some(permit.expect("nobody closes the semaphore"))
+        permit.expect("nobody closes the semaphore")
     }
 
     /// Subscribes first and asks afterwards whether there is such an interview, so that no event falls between the two.
@@ -281,12 +327,18 @@ impl Connection {
         if let Err(fault) = is_known {
             return self.reply(id, Err(fault), slot).await;
         }
+        // Its queue is paid for before it fills.
+        let mut queue = self.account.charge();
+        queue.set(capacity * size_of::<usize>() + SUBSCRIPTION_BYTES);
         let result = super::service::reply(&serde_json::json!({ "subscription": subscription.id() }));
         let (stop, stopped) = oneshot::channel();
         self.subscriptions.insert(subscription.id(), stop);
         self.reply(id, result, slot).await;
         let forwarding = forward(subscription, self.lines.clone(), Arc::clone(&self.account), stopped);
-        self.tasks.spawn(forwarding);
+        self.tasks.spawn(async move {
+            forwarding.await;
+            drop(queue);
+        });
     }
 
     /// The reply is the last that the subscription's task writes, so that no event follows it.

@@ -78,6 +78,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             if partial > self.line_bytes_max {
                 return Ok(self.too_long(partial));
             }
+            self.charge.relieved().await;
             self.make_room();
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Ok(self.last_line());

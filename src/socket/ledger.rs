@@ -11,6 +11,8 @@ pub struct Ledger {
     bytes_max: usize,
     total: AtomicUsize,
     holders: Mutex<Vec<Arc<Holder>>>,
+    /// Told when the sum is within the limit again.
+    relief: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +43,7 @@ impl Ledger {
             bytes_max,
             total: AtomicUsize::new(0),
             holders: Mutex::default(),
+            relief: Notify::new(),
         })
     }
 
@@ -119,10 +122,27 @@ impl Charge {
         self.bytes = bytes;
         self.holder.bytes.fetch_add(more, Ordering::Relaxed);
         self.holder.bytes.fetch_sub(less, Ordering::Relaxed);
-        let before = self.ledger.total.fetch_add(more, Ordering::Relaxed);
-        self.ledger.total.fetch_sub(less, Ordering::Relaxed);
-        if more > 0 && before + more > self.ledger.bytes_max {
+        let ledger = &self.ledger;
+        let before = ledger.total.fetch_add(more, Ordering::Relaxed);
+        if more > 0 && before + more > ledger.bytes_max {
+            ledger.relieve();
+        }
+        let before = ledger.total.fetch_sub(less, Ordering::Relaxed);
+        if before > ledger.bytes_max && before - less <= ledger.bytes_max {
+            ledger.relief.notify_waiters();
+        }
+    }
+
+    /// Returns once all together hold no more than they may: those that were evicted have given theirs back.
+    pub async fn relieved(&self) {
+        loop {
+            // Made before the look, so that it hears of what happens after it.
+            let relief = self.ledger.relief.notified();
+            if self.ledger.total() <= self.ledger.bytes_max {
+                return;
+            }
             self.ledger.relieve();
+            relief.await;
         }
     }
 
@@ -187,6 +207,23 @@ mod tests {
         assert_eq!(ledger.total(), 40, "still in memory");
         drop(charge);
         assert_eq!(ledger.total(), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_wants_more_waits_until_the_evicted_have_given_theirs_back() {
+        let ledger = Ledger::new(100);
+        let (large, other) = (ledger.open(), ledger.open());
+        let held = charged(&large, 90);
+        let more = charged(&other, 20);
+        assert!(is_evicted(&large) && !is_evicted(&other));
+        let mut waiting = Box::pin(more.relieved());
+        tokio::select! {
+            biased;
+            () = &mut waiting => panic!("what was evicted is still in memory"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop(held);
+        waiting.await;
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! The socket's file: taken by one daemon at a time, never open to more people than its mode says, gone when the daemon stops.
+//! The socket's file: taken by one daemon at a time, never open to more people than its mode says, gone when the daemon stops. A socket that was
+//! handed over is another's: it is served and left where it is.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -8,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustix::fs::{Mode, OFlags, fchmod};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
+use super::activation::Passed;
 use super::options::Options;
 
 /// What fits into a socket address, without the closing NUL.
@@ -29,6 +32,8 @@ pub enum SocketError {
     AlreadyRunning { path: PathBuf },
     #[error("{} is there and is no socket: move it away, or choose another socket.path", path.display())]
     NotASocket { path: PathBuf },
+    #[error("the socket that the service manager hands over {problem}")]
+    Passed { problem: String },
     #[error("cannot {doing} {}: {source}", path.display())]
     Io {
         doing: &'static str,
@@ -42,7 +47,9 @@ pub enum SocketError {
 #[derive(Debug)]
 pub struct Bound {
     pub(super) listener: UnixListener,
-    pub(super) file: SocketFile,
+    path: PathBuf,
+    /// `None`: it is the service manager's.
+    pub(super) file: Option<SocketFile>,
     pub(super) own_uid: u32,
     connections: Connections,
 }
@@ -83,25 +90,59 @@ pub async fn bind(options: &Options) -> Result<Bound, SocketError> {
     }
     let lock = lock(path)?;
     remove_stale(path).await?;
-    let socket = UnixSocket::new_stream().map_err(failed("create the socket"))?;
-    socket.bind(path).map_err(failed("create the socket"))?;
-    let made = fs::symlink_metadata(path).map_err(failed("look at"))?;
+    let socket = made(path, options.mode).map_err(failed("create the socket"))?;
+    let there = fs::symlink_metadata(path).map_err(failed("look at"))?;
     let file = SocketFile {
         path: path.to_owned(),
-        inode: (made.dev(), made.ino()),
+        inode: (there.dev(), there.ino()),
         _lock: lock,
     };
-    // Nobody can connect before `listen`, so nobody can before the mode is set.
+    // What the process's umask took away. Nobody can connect before `listen`, so nobody can before the mode is set.
     let mode = fs::Permissions::from_mode(options.mode);
     fs::set_permissions(path, mode).map_err(failed("set the mode of"))?;
     let listener = socket.listen(BACKLOG).map_err(failed("listen at"))?;
     let own_uid = own_uid().map_err(failed("find out the daemon's own user for"))?;
     Ok(Bound {
         listener,
-        file,
+        path: path.to_owned(),
+        file: Some(file),
         own_uid,
         connections: Connections::default(),
     })
+}
+
+/// Takes over a socket that others listen at for the daemon. Needs a tokio runtime with I/O.
+pub async fn adopt(passed: Passed, options: &Options) -> Result<Bound, SocketError> {
+    let wanted = options.path.as_path();
+    let failed = |doing| {
+        move |source| SocketError::Io {
+            doing,
+            path: wanted.to_owned(),
+            source,
+        }
+    };
+    let own_uid = own_uid().map_err(failed("find out the daemon's own user for"))?;
+    let (listener, path) = passed.checked(options.mode, own_uid)?;
+    if path != wanted {
+        let (handed_over, configured) = (path.display(), wanted.display());
+        tracing::warn!(%handed_over, %configured, "serving the socket that was handed over; commands look for the one of socket.path");
+    }
+    listener.set_nonblocking(true).map_err(failed("listen at"))?;
+    Ok(Bound {
+        listener: UnixListener::from_std(listener).map_err(failed("listen at"))?,
+        path,
+        file: None,
+        own_uid,
+        connections: Connections::default(),
+    })
+}
+
+/// A socket whose file has at no moment more permissions than `mode`: the system makes the file with those of the socket itself.
+fn made(path: &Path, mode: u32) -> io::Result<UnixSocket> {
+    let socket = UnixSocket::new_stream()?;
+    fchmod(&socket, Mode::from_bits_truncate(mode))?;
+    socket.bind(path)?;
+    Ok(socket)
 }
 
 /// Two daemons that start at once could each find the other's socket stale; the lock lets only one look.
@@ -115,7 +156,13 @@ fn lock(path: &Path) -> Result<File, SocketError> {
         source,
     };
     let mut open = File::options();
-    open.create(true).write(true).truncate(false).mode(0o600);
+    // Whoever can write to the folder must not have another file locked instead.
+    let flags = OFlags::NOFOLLOW.bits().cast_signed();
+    open.create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags);
     let file = open.open(&lock_path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -169,7 +216,7 @@ impl Bound {
     }
 
     pub fn path(&self) -> &Path {
-        &self.file.path
+        &self.path
     }
 }
 
@@ -205,5 +252,26 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         self.remove();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_has_no_permission_too_many_from_the_first_moment_on() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .unwrap();
+        let _entered = runtime.enter();
+        let folder = tempfile::tempdir().unwrap();
+        for mode in [0o600, 0o660, 0o700] {
+            let path = folder.path().join(format!("{mode:o}"));
+            let _socket = made(&path, mode).unwrap();
+            let there = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(there & !mode, 0, "{there:o} of {mode:o}");
+        }
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! A line's way: [`listener`] → [`server`] → `connection` → [`frame`] → [`wire`] and [`params`] → the service → [`lines`] → the writer.
 
+pub mod activation;
 mod answering;
 pub mod call;
 pub mod client;
 mod connection;
+pub mod descriptors;
 pub mod fault;
 pub mod frame;
 pub mod hub;
@@ -16,9 +18,11 @@ pub mod notification;
 pub mod options;
 mod outgoing;
 pub mod params;
+mod seldom;
 pub mod server;
 pub mod service;
 #[cfg(test)]
 mod tests;
+mod turns;
 pub mod view;
 pub mod wire;

@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -17,7 +17,9 @@ use super::ledger::Ledger;
 use super::lines;
 use super::listener::{Bound, Connections};
 use super::options::Options;
+use super::seldom::Seldom;
 use super::service::{Role, Service};
+use super::turns::Common;
 use super::wire::Id;
 
 /// The pause after the system refused a connection: out of file descriptors, most likely.
@@ -26,7 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const RETRY_AFTER_MS: u64 = 1_000;
 /// How long the last replies may take to be written once the grace is over.
 const FLUSH: Duration = Duration::from_millis(500);
-/// Requests in work are counted in units of this many bytes.
+/// What lines become is counted in units of this many bytes.
 pub(super) const ROOM_UNIT_BYTES: usize = 1 << 10;
 
 /// Serves until `shutdown` ends: then no more requests are read, those pending may go on for `options.grace`, and everything is closed and
@@ -46,22 +48,27 @@ pub async fn run(
         own_uid,
         ..
     } = bound;
-    let door = Door {
+    let mut door = Door {
         connections,
         own_uid,
+        refusals: Seldom::default(),
         shared: Arc::new(Shared {
             service,
             hub,
             ledger: Ledger::new(options.buffered_bytes_max),
-            room: Arc::new(Semaphore::new(room_units(options.buffered_bytes_max))),
+            room: Arc::new(Semaphore::new(room_units(options.line_bytes_max))),
+            common: Common::new(),
+            evictions: Mutex::default(),
             options,
             phase: phases,
         }),
     };
     let mut open = JoinSet::new();
-    accept(&listener, &door, &mut open, shutdown).await;
+    accept(&listener, &mut door, &mut open, shutdown).await;
     drop(listener);
-    file.remove();
+    if let Some(file) = &file {
+        file.remove();
+    }
     phase.send_replace(Phase::Finishing);
     let grace = door.shared.options.grace;
     if time::timeout(grace, all_ended(&mut open)).await.is_err() {
@@ -80,11 +87,12 @@ fn room_units(bytes: usize) -> usize {
 
 async fn accept(
     listener: &UnixListener,
-    door: &Door,
+    door: &mut Door,
     open: &mut JoinSet<()>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let mut shutdown = pin!(shutdown);
+    let mut failures = Seldom::default();
     loop {
         tokio::select! {
             biased;
@@ -93,7 +101,9 @@ async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => door.admit(stream, open),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection cannot be accepted");
+                    if let Some(times) = failures.happened(Instant::now()) {
+                        tracing::warn!(%error, times, "connections cannot be accepted and wait");
+                    }
                     time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -119,13 +129,21 @@ fn told(ended: Result<(), JoinError>) {
 struct Door {
     connections: Connections,
     own_uid: u32,
+    refusals: Seldom,
     shared: Arc<Shared>,
 }
 
 impl Door {
-    fn admit(&self, stream: UnixStream, open: &mut JoinSet<()>) {
+    fn admit(&mut self, stream: UnixStream, open: &mut JoinSet<()>) {
         let max = self.shared.options.connections_max;
         let Some(connected) = self.connections.enter(max) else {
+            if let Some(times) = self.refusals.happened(Instant::now()) {
+                tracing::warn!(
+                    max,
+                    times,
+                    "clients are refused: there are as many connections as there may be"
+                );
+            }
             let message = format!("there are {max} connections already, the limit (socket.connections_max)");
             let busy = Fault::new(Kind::Busy, message).with("retry_after_ms", RETRY_AFTER_MS);
             // A new connection's buffer is empty: the line fits, or the client is gone.

@@ -322,8 +322,9 @@ fn problem_of_report(entry: &Entry, report: &str) -> Option<String> {
     (!has_ended).then(|| "has a report, but answers that have not ended".to_owned())
 }
 
-/// As much of a text from outside as a message may repeat.
+/// As much of a text from outside as a message may repeat, without control characters.
 fn short(text: &str) -> String {
     const CHARS_MAX: usize = 80;
-    text.chars().take(CHARS_MAX).collect()
+    let visible = |c: char| if c.is_control() { '?' } else { c };
+    text.chars().take(CHARS_MAX).map(visible).collect()
 }

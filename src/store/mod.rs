@@ -19,6 +19,7 @@ mod keys;
 mod open;
 mod reads;
 mod record;
+mod rewritten;
 mod shelf;
 mod space;
 #[cfg(test)]
@@ -40,6 +41,8 @@ pub use open::{QUARANTINE, some_of};
 pub use record::{
     Accept, Accepted, Added, Page, Phase, Record, Recorded, ReportHead, Summary, Unfinished, Unreadable, View,
 };
+#[doc(hidden)]
+pub use rewritten::{ValueKind, rewritten};
 pub use space::Reserve;
 pub use writer::Trouble;
 

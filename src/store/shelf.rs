@@ -1,5 +1,7 @@
 //! Reading from and putting into sled: values in chunks, heads, interviews, outcomes.
 
+use std::fmt::Display;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sled::Batch;
@@ -31,7 +33,7 @@ pub(super) struct Changes {
 
 /// An interview without its answers.
 #[derive(Serialize)]
-struct Words<'a> {
+pub(super) struct Words<'a> {
     id: &'a InterviewId,
     language: Language,
     position: &'a Option<String>,
@@ -41,7 +43,7 @@ struct Words<'a> {
 
 /// An interview's parts on their way back into one text.
 #[derive(Serialize, Deserialize)]
-struct Parts {
+pub(super) struct Parts {
     id: Box<RawValue>,
     language: Box<RawValue>,
     position: Box<RawValue>,
@@ -49,6 +51,26 @@ struct Parts {
     candidate: Box<RawValue>,
     #[serde(default)]
     answers: Vec<Box<RawValue>>,
+}
+
+impl<'a> Words<'a> {
+    pub fn of(interview: &'a Interview) -> Self {
+        Self {
+            id: &interview.id,
+            language: interview.language,
+            position: &interview.position,
+            company: &interview.company,
+            candidate: &interview.candidate,
+        }
+    }
+}
+
+impl Parts {
+    /// `what` names the interview in errors.
+    pub fn interview(&self, what: &impl Display) -> Result<Interview, StoreError> {
+        let text = serde_json::to_string(self).expect("a field of JSON texts is a JSON text");
+        serde_json::from_str(&text).map_err(|source| format::unreadable(what, source))
+    }
 }
 
 impl Shelf {
@@ -103,8 +125,7 @@ impl Shelf {
         if parts.answers.len() != head.answers {
             return Err(missing(format!("one of the {} answers of {what}", head.answers)));
         }
-        let text = serde_json::to_string(&parts).expect("a field of JSON texts is a JSON text");
-        serde_json::from_str(&text).map_err(|source| format::unreadable(&what, source))
+        parts.interview(&what)
     }
 
     /// Where the answer stands in the interview's order.
@@ -194,14 +215,7 @@ impl Changes {
     }
 
     pub fn put_words(&mut self, sequence: u64, interview: &Interview) {
-        let words = Words {
-            id: &interview.id,
-            language: interview.language,
-            position: &interview.position,
-            company: &interview.company,
-            candidate: &interview.candidate,
-        };
-        self.put(&keys::words(sequence), &words);
+        self.put(&keys::words(sequence), &Words::of(interview));
     }
 
     pub fn put_answer(&mut self, sequence: u64, index: usize, answer: &Answer) {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
 pub mod model_files;
+pub mod process;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -168,8 +169,14 @@ impl World {
 
     /// `interviewd` in this world's folder, without the surroundings' configuration.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
-        command.args(arguments).current_dir(self.folder.path());
+        let mut command = self.program(binary());
+        command.args(arguments);
+        command
+    }
+
+    fn program(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.folder.path());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("INTERVIEWD__") || name == "INTERVIEWD_CONFIG" {
                 command.env_remove(name);
@@ -187,13 +194,27 @@ impl World {
         command
     }
 
+    /// As [`Self::serve`], from a shell that does something before it becomes the daemon.
+    pub fn serve_after(&self, preparation: &str) -> Command {
+        let serve = self.serve();
+        let mut shell = self.program("sh");
+        shell.args(["-c", &format!("{preparation}; exec \"$@\""), "sh"]);
+        shell.arg(serve.get_program()).args(serve.get_args());
+        shell
+    }
+
     /// Starts a daemon and waits until it accepts connections.
     pub fn start(&self) -> Daemon {
-        self.launch(&mut self.serve())
+        self.start_by(self.serve())
+    }
+
+    /// As [`Self::start`], by a command that becomes the daemon.
+    pub fn start_by(&self, mut command: Command) -> Daemon {
+        self.launch(&mut command)
             .unwrap_or_else(|status| panic!("{status}; log:\n{}", self.log()))
     }
 
-    /// As [`Self::start`], of a command of one's own; an error if it ends before it accepts connections.
+    /// As [`Self::start_by`]; an error if it ends before it accepts connections.
     pub fn launch(&self, serve: &mut Command) -> Result<Daemon, ExitStatus> {
         let log = std::fs::OpenOptions::new()
             .create(true)

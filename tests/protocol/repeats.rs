@@ -88,6 +88,49 @@ fn many_at_once_with_the_same_content_are_one() {
 }
 
 #[test]
+fn a_thousand_at_once_over_many_connections_are_one_and_other_content_is_a_conflict_each_time() {
+    const CONNECTIONS: usize = 100;
+    let house = House::simulated(FOREVER_MS);
+    let submit = |id: usize, text: &str| {
+        let params = json!({"interview": full(text)});
+        json!({"jsonrpc": "2.0", "id": id, "method": "interview.submit", "params": params}).to_string()
+    };
+    // Every tenth connection says something else under the same id, and nobody knows who comes first.
+    let text = |connection: usize| if connection % 10 == 9 { "아니요" } else { "네" };
+    let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| house.connect()).collect();
+    for id in 0..10 {
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.send_line(&submit(id, text(number)));
+        }
+    }
+    let mut replies = vec![Vec::new(); 2];
+    for (number, client) in clients.iter_mut().enumerate() {
+        replies[usize::from(number % 10 == 9)].extend((0..10).map(|_| client.line().unwrap()));
+    }
+    let created = |replies: &[Value]| {
+        replies
+            .iter()
+            .filter(|reply| reply["result"]["created"] == true)
+            .count()
+    };
+    let (first, other): (Vec<_>, Vec<_>) = replies.into_iter().partition(|replies| created(replies) > 0);
+    let ([first], [other]) = (&first[..], &other[..]) else {
+        panic!("both were created, or none: {first:?} {other:?}")
+    };
+    assert_eq!(created(first), 1);
+    assert!(
+        first.iter().all(|reply| reply["result"]["interview_id"] == "x"),
+        "{first:?}"
+    );
+    assert!(
+        other.iter().all(|reply| reply["error"]["data"]["kind"] == "conflict"),
+        "{other:?}"
+    );
+    let list = clients[0].call("interview.list", json!({})).unwrap();
+    assert_eq!(list["interviews"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn the_same_id_with_other_content_is_a_conflict() {
     let slow = House::simulated(FOREVER_MS);
     let mut client = slow.connect();

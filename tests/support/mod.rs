@@ -20,8 +20,12 @@ pub fn library() -> &'static Path {
 
 /// The demo model on the processor.
 pub fn options(banks: &[BankShape]) -> OnnxOptions {
-    let folder =
-        ModelFolder::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo"), Check::Sizes).expect("is whole");
+    options_of("models/demo", banks)
+}
+
+/// A model of the repository on the processor.
+pub fn options_of(folder: &str, banks: &[BankShape]) -> OnnxOptions {
+    let folder = ModelFolder::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), Check::Sizes).expect("is whole");
     let manifest = &folder.manifest;
     OnnxOptions {
         library: library().to_owned(),
@@ -35,6 +39,8 @@ pub fn options(banks: &[BankShape]) -> OnnxOptions {
             vocabulary: manifest.vocab_size,
             query_tile: manifest.query_tile_tokens,
         },
+        overlaid: false,
+        rows_max: usize::MAX,
         check_query_tile: false,
     }
 }

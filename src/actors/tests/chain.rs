@@ -95,7 +95,7 @@ impl House {
         actor.do_send(Begin {
             interview,
             outcomes: vec![None; texts.len()],
-            due_since: record.due_since,
+            due: record.due_since.map(|moment| Age::of(moment, moment)),
             places: self.room.reserve(texts.len()).unwrap(),
             queued_at: Instant::now(),
         });

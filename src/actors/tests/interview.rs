@@ -34,7 +34,7 @@ impl Handler<OpenReport> for Neighbour {
             let ended = open.outcomes.iter().flatten().count();
             let answers = open.interview.answers().len();
             log.borrow_mut()
-                .push(format!("open {answers} ended {ended} due {}", open.due_since.is_some()));
+                .push(format!("open {answers} ended {ended} due {}", open.due.is_some()));
         })
     }
 }
@@ -43,11 +43,7 @@ impl Handler<Extend> for Neighbour {
     type Result = ();
 
     fn handle(&mut self, more: Extend, _: &mut Self::Context) {
-        let line = format!(
-            "extend {} due {}",
-            more.interview.answers().len(),
-            more.due_since.is_some()
-        );
+        let line = format!("extend {} due {}", more.interview.answers().len(), more.due.is_some());
         self.log.borrow_mut().push(line);
     }
 }
@@ -136,7 +132,7 @@ impl World {
         self.actor.do_send(Begin {
             interview: interview(1, texts),
             outcomes,
-            due_since: due.then(|| at(20)),
+            due: due.then(|| since(20)),
             places: self.room.reserve(texts.len()).unwrap(),
             queued_at: Instant::now(),
         });
@@ -154,7 +150,7 @@ impl World {
     async fn finish(&self, texts: &[&str]) {
         self.actor.do_send(Finish {
             interview: interview(1, texts),
-            due_since: at(20),
+            due: since(20),
         });
         settle().await;
     }

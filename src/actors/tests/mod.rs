@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Context, Handler};
 use indexmap::IndexMap;
 
+use super::age::Age;
 use super::engine_thread::{ModelFactory, Planned};
 use super::memory::{Allowance, Held, Meter};
 use super::message::*;
@@ -45,6 +46,11 @@ pub const TEXT: &str = "저는 로그를 모아 장애의 원인을 찾고 재�
 
 pub fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds * 1_000)
+}
+
+/// Of what was at that second, now at second 99.
+pub fn since(seconds: i64) -> Age {
+    Age::of(at(seconds), at(99))
 }
 
 pub fn rubric() -> Arc<Rubric> {
@@ -164,6 +170,7 @@ pub fn planned(device: &str, slots: usize) -> Planned {
         device_index: 0,
         memory_bytes: 0,
         slots,
+        narrative_takes: 0,
         allowance: Allowance::default(),
     }
 }

@@ -1,14 +1,15 @@
 //! What the ReportActor stores, asks for and tells, with a real store and a narrator that is only pretended.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use actix::Addr;
 use tempfile::TempDir;
 
 use super::*;
-use crate::actors::report::{ReportActor, Watchers};
+use crate::actors::report::{Clock, ReportActor, Watchers};
 use crate::domain::event::{Event, EventKind};
-use crate::domain::report::Status;
+use crate::domain::report::{Report, Status};
 use crate::domain::state::InterviewState;
 use crate::store::{self, Accept, Store};
 use crate::telemetry::Counters;
@@ -70,6 +71,10 @@ impl World {
     }
 
     pub fn without_model() -> Self {
+        Self::with_clock(|| at(99))
+    }
+
+    fn with_clock(clock: Clock) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let opened = Store::open(&folder.path().join("store"), &store::Options::default(), at(0)).unwrap();
         let (told, counters) = (Arc::new(Told::default()), Arc::new(Counters::default()));
@@ -81,7 +86,7 @@ impl World {
             to_narrator,
             watchers,
             Arc::clone(&counters),
-            || at(99),
+            clock,
         );
         Self {
             store: opened.store,
@@ -130,7 +135,7 @@ impl World {
             case: case(life.clone()),
             interview: Arc::clone(interview),
             outcomes,
-            due_since: due.then(|| at(20)),
+            due: due.then(|| since(20)),
             done: self.to_done.clone(),
         };
         self.reports.send(open).await.unwrap();
@@ -194,11 +199,9 @@ async fn the_narrative_is_asked_for_once_and_after_the_last_outcome() {
     );
     world.narrated(&life, Ok(narrative())).await;
     let report = world.report(&interview).unwrap();
+    assert_eq!((report.submitted_at, report.finished_at), (at(10), at(99)));
+    assert_took(&report, 79_000);
     assert_eq!((report.status, report.narrative), (Status::Partial, Some(narrative())));
-    assert_eq!(
-        (report.submitted_at, report.finished_at, report.took_ms),
-        (at(10), at(99), 79_000)
-    );
     let events = [
         "iv1 scored a2 1/3",
         "iv1 unscored a1 (no engine) 2/3",
@@ -222,10 +225,10 @@ async fn an_open_interview_is_not_reported_before_it_is_finished() {
     let life = world.open(&short, false).await;
     world.ended(&life, "a1", scored("하나")).await;
     let long = interview(1, &[TEXT, TEXT]);
-    let extend = |interview: &Arc<Interview>, due_since| Extend {
+    let extend = |interview: &Arc<Interview>, due| Extend {
         life: life.clone(),
         interview: Arc::clone(interview),
-        due_since,
+        due,
     };
     world
         .store
@@ -237,13 +240,39 @@ async fn an_open_interview_is_not_reported_before_it_is_finished() {
     world.ended(&life, "a2", scored("둘")).await;
     assert_eq!(world.narrator.borrow().len(), 0);
     world.store.close(&long.id, at(30)).await.unwrap();
-    world.reports.do_send(extend(&long, Some(at(30))));
-    world.reports.do_send(extend(&long, Some(at(40))));
+    world.reports.do_send(extend(&long, Some(since(30))));
+    world.reports.do_send(extend(&long, Some(since(40))));
     world.settled().await;
     assert_eq!(world.narrator.borrow().len(), 1);
     world.narrated(&life, Ok(narrative())).await;
-    assert_eq!(world.report(&long).unwrap().took_ms, 69_000);
+    assert_took(&world.report(&long).unwrap(), 69_000);
     assert_eq!(world.told.lines()[1], "iv1 scored a2 2/2");
+}
+
+/// So long by the wall clock before the interview was heard of, and what this test has taken since.
+fn assert_took(report: &Report, before_ms: u64) {
+    let rest = report.took_ms.checked_sub(before_ms);
+    assert!(rest.is_some_and(|rest| rest < 60_000), "{} {before_ms}", report.took_ms);
+}
+
+#[actix::test]
+async fn a_wall_clock_that_is_set_meanwhile_counts_for_nothing() {
+    const TEN_YEARS_S: i64 = 10 * 365 * 86_400;
+    static NOW_S: AtomicI64 = AtomicI64::new(20);
+    for jump in [-TEN_YEARS_S, -3_600, 3_600, TEN_YEARS_S] {
+        NOW_S.store(20, Ordering::Relaxed);
+        let world = World::with_clock(|| at(NOW_S.load(Ordering::Relaxed)));
+        world.provide("hash").await;
+        let interview = interview(1, &[TEXT]);
+        let life = world.open(&interview, true).await;
+        world.settled().await;
+        NOW_S.fetch_add(jump, Ordering::Relaxed);
+        world.ended(&life, "a1", scored("하나")).await;
+        world.narrated(&life, Ok(narrative())).await;
+        let report = world.report(&interview).unwrap();
+        assert_took(&report, 79_000);
+        assert_eq!(report.finished_at, at(20 + jump));
+    }
 }
 
 #[actix::test]

@@ -230,3 +230,23 @@ async fn two_plans_in_a_row_lose_nothing() {
     world.write(1, "iv1/a3").await;
     assert_eq!(world.ended(), ["iv1/a1 scored", "iv1/a2 scored", "iv1/a3 scored"]);
 }
+
+#[actix::test]
+async fn where_a_narrative_is_written_in_the_memory_of_answers_fewer_of_them_run_beside_it() {
+    let world = World::new();
+    let plan = Planned {
+        narrative_takes: 3,
+        ..planned("cuda:0", 4)
+    };
+    world.adopt(&setup("hash", Arc::new(NoModel)), &[plan]).await;
+    world.up(0).await;
+    world.narrate(1).await;
+    world.submit(2, 5).await;
+    assert_eq!(world.runs(0), ["iv1/narrative", "iv2/a1"]);
+    world.write(0, "iv1/narrative").await;
+    assert_eq!(world.runs(0), ["iv2/a1", "iv2/a2", "iv2/a3", "iv2/a4"]);
+    world.narrate(3).await;
+    world.write(0, "iv2/a2").await;
+    let given = ["iv2/a1", "iv2/a3", "iv2/a4", "iv3/narrative"];
+    assert_eq!(world.runs(0), given, "it waits for slots, and the fifth answer for it");
+}

@@ -20,7 +20,7 @@ use crate::engine::model::Model;
 use crate::engine::onnx::OnnxModel;
 use crate::hardware::devices::{Detected, DeviceKind, detect};
 use crate::hardware::plan::Plan;
-use crate::runtime::{Check, ModelFolder};
+use crate::runtime::{Check, KvType, ModelFolder};
 use crate::scoring::Scorer;
 
 /// Looks at the model that the settings name, and tells of each step as it goes; what needs a step that failed is not told of. `thorough`: measures
@@ -264,16 +264,21 @@ impl Visit<'_> {
 fn described(folder: &ModelFolder) -> Finding {
     let manifest = &folder.manifest;
     let facts = json!({
-        "name": manifest.name, "hash": folder.hash, "precision": manifest.precision.name(), "target": manifest.target.name(),
+        "name": manifest.name, "hash": folder.hash, "precision": manifest.numbers(), "target": manifest.target.name(),
         "parameters": manifest.parameter_count, "context_tokens": manifest.context_tokens,
         "demo": manifest.demo, "random": manifest.random,
     });
     let blocks = manifest.block_size.map(|size| format!(" in blocks of {size}"));
     let text = format!(
-        "{}: {}{}, {:.1} million parameters, for {}, written by exporter {}",
+        "{}: {}{}{}, {:.1} million parameters, for {}, written by exporter {}",
         manifest.name,
         manifest.precision.name(),
         blocks.unwrap_or_default(),
+        if manifest.kv_type == KvType::Int8 {
+            " with int8 keys and values"
+        } else {
+            ""
+        },
         manifest.parameter_count as f64 / 1e6,
         manifest.target.name(),
         manifest.exporter_version,

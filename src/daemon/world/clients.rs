@@ -159,7 +159,10 @@ impl Asked {
             Err(fault) => {
                 let from_without = match fault.kind {
                     Kind::Storage => self.was_in_trouble || process.is_in_trouble(),
-                    Kind::Draining => self.was_draining && self.op.places().is_some(),
+                    // Who waits for a report is told when the daemon stops.
+                    Kind::Draining => {
+                        self.was_draining && (self.op.places().is_some() || matches!(self.op, Op::Wait { .. }))
+                    }
                     Kind::Busy => {
                         let max = process.daemon.room.max();
                         self.op

@@ -144,7 +144,7 @@ impl Process {
     pub fn stop(&self, drain: Duration) {
         let (daemon, stopped) = (Arc::clone(&self.daemon), Rc::clone(&self.stopped));
         actix::spawn(async move {
-            daemon.wind_down(drain).await;
+            daemon.wind_down(drain, std::future::pending()).await;
             stopped.set(true);
         });
     }

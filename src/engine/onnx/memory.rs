@@ -154,6 +154,11 @@ impl Memory {
         at.checked_add(bytes).is_some_and(|end| end <= self.layout.size())
     }
 
+    /// Its size.
+    pub(super) fn bytes(&self) -> usize {
+        self.layout.size()
+    }
+
     /// A copy of `bytes` bytes at `at`; `None` on a card.
     pub(super) fn read(&self, at: usize, bytes: usize) -> Option<Vec<u8>> {
         assert!(self.holds(at, bytes), "inside the block");
@@ -174,9 +179,10 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: allocated in `Place::zeroed` in this way; every binding that sees it holds it.
         match &self.source {
+            // SAFETY: allocated in `Place::zeroed` with this layout; every binding that sees it holds it.
             None => unsafe { dealloc(self.start.as_ptr(), self.layout) },
+            // SAFETY: allocated in `Place::zeroed` by this allocator; every binding that sees it holds it.
             Some(allocator) => unsafe { allocator.0.free(self.start.as_ptr()) },
         }
     }

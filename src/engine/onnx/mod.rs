@@ -28,6 +28,10 @@ pub struct OnnxOptions {
     /// Each with a context that the model's rotation tables reach.
     pub banks: Vec<BankShape>,
     pub geometry: Geometry,
+    /// Whether the second bank lies in the memory of the last slots of the first.
+    pub overlaid: bool,
+    /// Most slots that a decode may span.
+    pub rows_max: usize,
     /// Whether to measure, on a processor, that the query tile holds on it: below a second for a small model, minutes for a large one.
     pub check_query_tile: bool,
 }
@@ -68,10 +72,11 @@ pub struct Geometry {
     pub query_tile: usize,
 }
 
-/// An exported graph with its slots. Keys and values have the type that the graph asks for: f32 on a processor, f16 on a card.
+/// An exported graph with its slots. Keys and values have the type that the graph asks for: f32 on a processor, f16 on a card, i8 where it rounds them.
 pub struct OnnxModel {
     slots: Slots,
     shape: ModelShape,
+    rows_max: usize,
     run_options: Arc<RunOptions>,
     /// The last run's inputs, kept for their allocations.
     tokens: Vec<i64>,
@@ -104,12 +109,13 @@ impl OnnxModel {
             source,
         })?;
         let mut model = Self {
-            slots: Slots::new(session, element, options.geometry, options.provider, &options.banks)?,
+            slots: Slots::new(session, element, &options)?,
             shape: ModelShape {
                 vocabulary: options.geometry.vocabulary,
                 query_tile: options.geometry.query_tile,
                 banks: options.banks,
             },
+            rows_max: options.rows_max,
             run_options: Arc::new(run_options),
             tokens: Vec::new(),
             pasts: Vec::new(),
@@ -193,6 +199,14 @@ impl Model for OnnxModel {
         &self.shape
     }
 
+    fn rows_max(&self) -> usize {
+        self.rows_max
+    }
+
+    fn is_overlaid(&self) -> bool {
+        self.slots.is_overlaid()
+    }
+
     fn prefill(&mut self, slot: SlotId, past: usize, tokens: &[TokenId], wanted: bool) -> Result<&[f32], ModelError> {
         self.tokens.clear();
         self.tokens.extend(tokens.iter().map(|token| i64::from(*token)));
@@ -250,7 +264,9 @@ impl Model for OnnxModel {
         self.tokens.clear();
         self.check(bank, 0..0, 0)?;
         let result = self.slots.resize(bank, slots);
-        self.shape.banks[bank].slots = self.slots.count(bank);
+        for (index, shape) in self.shape.banks.iter_mut().enumerate() {
+            shape.slots = self.slots.count(index); // more than one may have lost its memory
+        }
         result
     }
 }

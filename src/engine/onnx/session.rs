@@ -95,7 +95,7 @@ fn check(session: &Session, geometry: &Geometry) -> Result<TensorElementType, St
         .find(|input| input.name() == first)
         .and_then(|input| input.dtype().tensor_type());
     match element {
-        Some(known @ (TensorElementType::Float32 | TensorElementType::Float16)) => Ok(known),
+        Some(known @ (TensorElementType::Float32 | TensorElementType::Float16 | TensorElementType::Int8)) => Ok(known),
         other => Err(format!("{first} has elements of type {other:?}")),
     }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use ort::session::{RunOptions, Session};
 use ort::value::TensorElementType;
 
-use super::super::model::{BankShape, ModelError};
+use super::super::model::{BankShape, ModelError, OVER, UNDER};
 use super::error::{OnnxError, model_error};
 use super::memory::{Binding, HostBuffer, Memory, Pieces, Place, Tensor};
 use super::session::{INPUT_IDS, LOGITS, LOGITS_IDX, SEQLENS_K, SIDES, TOTAL_SEQUENCE_LENGTH, past_name, present_name};
-use super::{Geometry, Provider};
+use super::{Geometry, OnnxOptions, Provider};
 
 /// Bindings kept, each with 4 views a layer. Which ranges of slots occur is up to the scheduler; few do.
 const BINDINGS_MAX: usize = 128;
@@ -36,6 +36,8 @@ pub(super) struct Slots {
     session: Session,
     geometry: Geometry,
     element: TensorElementType,
+    /// The bank [`OVER`], if it lies at the end of the memory of [`UNDER`].
+    overlay: Option<BankShape>,
     device_name: String,
 }
 
@@ -59,10 +61,23 @@ struct Lengths {
     wanted: usize,
 }
 
-/// A bank's cache: for each layer and side a block [slots, kv_heads, context, head_dim].
+/// A bank's cache: for each layer and side a tensor [slots, kv_heads, context, head_dim] in a block.
 struct Bank {
     shape: BankShape,
     blocks: Vec<Arc<Memory>>,
+    /// Where the tensor begins in each block, in bytes.
+    at: usize,
+}
+
+impl Bank {
+    /// With a context, and no slots yet.
+    fn without_memory(shape: BankShape) -> Self {
+        Self {
+            shape: BankShape { slots: 0, ..shape },
+            blocks: Vec::new(),
+            at: 0,
+        }
+    }
 }
 
 /// Inputs and logits, written and read in place.
@@ -75,13 +90,8 @@ struct Buffers {
 }
 
 impl Slots {
-    pub(super) fn new(
-        session: Session,
-        element: TensorElementType,
-        geometry: Geometry,
-        provider: Provider,
-        shapes: &[BankShape],
-    ) -> Result<Self, OnnxError> {
+    pub(super) fn new(session: Session, element: TensorElementType, options: &OnnxOptions) -> Result<Self, OnnxError> {
+        let (geometry, provider, shapes) = (options.geometry, options.provider, &options.banks);
         let device_name = provider.device();
         let host = || Place::host().map_err(|error| OnnxError::Slots(model_error(&device_name, &error)));
         let device = match provider {
@@ -99,29 +109,40 @@ impl Slots {
             session,
             geometry,
             element,
+            overlay: shapes.get(OVER).copied().filter(|_| options.overlaid),
             device_name,
         };
-        for shape in shapes {
-            let bank = slots.allocate(*shape).map_err(OnnxError::Slots)?;
-            slots.banks.push(bank);
-        }
+        slots
+            .banks
+            .extend(shapes.iter().map(|shape| Bank::without_memory(*shape)));
+        (0..shapes.len())
+            .try_for_each(|bank| slots.allocate(bank, shapes[bank].slots))
+            .map_err(OnnxError::Slots)?;
         Ok(slots)
     }
 
-    /// Gives a bank another number of slots, all of them empty. When there is no memory for them it is left with none.
+    pub(super) fn is_overlaid(&self) -> bool {
+        self.overlay.is_some()
+    }
+
+    /// Gives a bank another number of slots, all of them empty; those of a bank that shares its memory are empty then too. When there is no memory
+    /// for them these banks are left with none.
     pub(super) fn resize(&mut self, bank: usize, slots: usize) -> Result<(), ModelError> {
-        let context = self.banks[bank].shape.context;
+        let renewed = match self.is_overlaid() {
+            true => UNDER..OVER + 1,
+            false => bank..bank + 1,
+        };
+        let mut wanted: Vec<_> = self.banks.iter().map(|bank| bank.shape).collect();
+        wanted[bank].slots = slots;
         // Freed before it is allocated anew: both together may not fit. The bindings hold it too.
         self.bindings.clear();
-        self.banks[bank] = Bank {
-            shape: BankShape { slots: 0, context },
-            blocks: Vec::new(),
-        };
-        let wanted = BankShape { slots, context };
-        let mut shapes: Vec<_> = self.banks.iter().map(|bank| bank.shape).collect();
-        shapes[bank] = wanted;
-        self.buffers = Buffers::new(&self.host, &shapes, self.geometry.vocabulary)?;
-        self.banks[bank] = self.allocate(wanted)?;
+        for index in renewed.clone() {
+            self.banks[index] = Bank::without_memory(wanted[index]);
+        }
+        self.buffers = Buffers::new(&self.host, &wanted, self.geometry.vocabulary)?;
+        for index in renewed {
+            self.allocate(index, wanted[index].slots)?;
+        }
         Ok(())
     }
 
@@ -212,7 +233,7 @@ impl Slots {
             let view = Tensor {
                 place: &self.device,
                 memory,
-                at: span.first * self.slot_bytes(bank.shape.context),
+                at: bank.at + span.first * self.slot_bytes(bank.shape.context),
                 shape: &shape,
                 element: self.element,
             };
@@ -237,8 +258,8 @@ impl Slots {
         }
         let slot = self.slot_bytes(bank.shape.context);
         let pieces = Pieces {
-            from: from * slot,
-            to: to * slot,
+            from: bank.at + from * slot,
+            to: bank.at + to * slot,
             pitch: self.head_bytes(bank.shape.context),
             bytes: self.head_bytes(tokens),
             rows: self.geometry.kv_heads,
@@ -253,7 +274,7 @@ impl Slots {
         let mut bits = Vec::new();
         for block in &bank.blocks {
             for index in 0..self.geometry.kv_heads {
-                let at = (slot * self.geometry.kv_heads + index) * head + self.head_bytes(position);
+                let at = bank.at + (slot * self.geometry.kv_heads + index) * head + self.head_bytes(position);
                 bits.extend(block.read(at, self.head_bytes(1))?);
             }
         }
@@ -266,21 +287,39 @@ impl Slots {
         let bytes = self.slot_bytes(bank.shape.context);
         bank.blocks
             .iter()
-            .for_each(|block| block.fill(slot * bytes, bytes, byte));
+            .for_each(|block| block.fill(bank.at + slot * bytes, bytes, byte));
     }
 
-    fn allocate(&self, shape: BankShape) -> Result<Bank, ModelError> {
+    /// Gives a bank that has none memory for so many slots. The bank [`UNDER`] comes before the one that lies over it.
+    fn allocate(&mut self, bank: usize, slots: usize) -> Result<(), ModelError> {
+        let shape = BankShape {
+            slots,
+            ..self.banks[bank].shape
+        };
         let out_of_memory = |reason: String| ModelError::OutOfMemory {
             device: self.device_name.clone(),
             reason,
         };
-        let bytes = self.slot_bytes(shape.context).checked_mul(shape.slots);
-        let bytes = bytes.ok_or_else(|| out_of_memory(format!("{shape:?} is beyond any memory")))?;
-        let blocks = (0..self.geometry.layers * SIDES.len()).map(|_| self.device.zeroed(bytes).map_err(out_of_memory));
-        Ok(Bank {
-            shape,
-            blocks: blocks.collect::<Result<_, _>>()?,
-        })
+        let bytes_of = |shape: BankShape| {
+            let bytes = self.slot_bytes(shape.context).checked_mul(shape.slots);
+            bytes.ok_or_else(|| out_of_memory(format!("{shape:?} is beyond any memory")))
+        };
+        let own = bytes_of(shape)?;
+        let (blocks, at) = match self.overlay {
+            Some(_) if bank == OVER => {
+                let blocks = self.banks[UNDER].blocks.clone();
+                let at = blocks.first().map_or(0, |block| block.bytes() - own);
+                (blocks, at)
+            }
+            overlay => {
+                let shared = overlay.map_or(Ok(0), bytes_of)?;
+                let block = |_| self.device.zeroed(own.max(shared)).map_err(out_of_memory);
+                let blocks = (0..self.geometry.layers * SIDES.len()).map(block);
+                (blocks.collect::<Result<_, _>>()?, 0)
+            }
+        };
+        self.banks[bank] = Bank { shape, blocks, at };
+        Ok(())
     }
 
     /// Bytes of one head's first `tokens` positions.

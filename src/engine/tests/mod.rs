@@ -336,6 +336,14 @@ impl Model for Recorded {
         self.inner.shape()
     }
 
+    fn rows_max(&self) -> usize {
+        self.inner.rows_max()
+    }
+
+    fn is_overlaid(&self) -> bool {
+        self.inner.is_overlaid()
+    }
+
     fn prefill(&mut self, slot: SlotId, past: usize, tokens: &[TokenId], wanted: bool) -> Result<&[f32], ModelError> {
         self.note(Call::Prefill {
             slot: slot.index,

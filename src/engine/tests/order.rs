@@ -343,3 +343,59 @@ fn nobody_passes_a_job_that_must_be_alone_while_its_bank_is_resized() {
     );
     assert_eq!((engine.free_slots(0), engine.free_slots(1)), (2, 2));
 }
+
+#[test]
+fn of_more_rows_than_may_decode_together_those_at_the_ends_take_turns() {
+    let (model, calls) = Recorded::new(simulated(&[5]).with_rows_max(4));
+    let mut engine = engine(model);
+    let mut events = Vec::new();
+    (0..5).for_each(|id| engine.submit(spec(id, 10, 40).job()));
+    engine.step(&mut events);
+    calls.lock().unwrap().clear();
+    for _ in 0..4 {
+        assert_eq!(engine.step(&mut events).rows, 4);
+    }
+    let firsts: Vec<_> = calls
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|call| match call {
+            Call::Decode { first, wanted } => (*first, wanted.len()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(
+        firsts == [(0, 4), (1, 4), (0, 4), (1, 4)] || firsts == [(1, 4), (0, 4), (1, 4), (0, 4)],
+        "{firsts:?}"
+    );
+    events.extend(drain(&mut engine));
+    assert_eq!(ended(&events).len(), 5);
+}
+
+#[test]
+fn who_waits_for_the_slot_over_others_has_it_before_newcomers_have_those() {
+    let mut engine = engine(simulated(&[3, 1]).overlaid());
+    let mut events = Vec::new();
+    let over = |id| Spec {
+        bank: 1,
+        ..spec(id, 10, 2)
+    };
+    (0..3).for_each(|id| engine.submit(spec(id, 10, 5).job()));
+    engine.step(&mut events);
+    engine.submit(over(3).job());
+    (4..10).for_each(|id| engine.submit(spec(id, 10, 5).job()));
+    let mut views = Vec::new();
+    while engine.step(&mut events).work_left {
+        engine.snapshot(&mut views);
+        let busy: Vec<_> = views
+            .iter()
+            .filter(|view| view.job.is_some())
+            .map(|view| view.slot)
+            .collect();
+        let both = [SlotId { bank: 0, index: 2 }, SlotId { bank: 1, index: 0 }];
+        assert!(!both.iter().all(|slot| busy.contains(slot)), "{busy:?}");
+    }
+    let order = admitted(&events);
+    assert!(order[..6].contains(&3), "{order:?}");
+    assert_eq!(ended(&events).len(), 10);
+}

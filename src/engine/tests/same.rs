@@ -85,8 +85,8 @@ fn forced_stretches_of_every_length_go_the_same_way() {
     assert_all(&specs, &expected, &run(&mut engine(simulated(&[3])), &specs));
 }
 
-/// Four hundred lives of an engine: jobs come and are cancelled, banks are resized, models fail; what ends well is as it must be, and what
-/// failed is tried again.
+/// Four hundred lives of an engine: jobs come and are cancelled, banks are resized and may share their memory, few rows may decode at a time, models
+/// fail; what ends well is as it must be, and what failed is tried again.
 #[test]
 fn through_random_interleavings_faults_and_cancellations() {
     let mut random = Random(3);
@@ -99,7 +99,14 @@ fn through_random_interleavings_faults_and_cancellations() {
             script = script.with(When::Call(1 + random.below(150) as u64), random.of(&faults));
         }
         let slots = [1 + random.below(8), 1 + random.below(3)];
-        let mut engine = engine(simulated(&slots).with_script(script));
+        let mut model = simulated(&slots).with_script(script);
+        if random.one_in(2) {
+            model = model.overlaid();
+        }
+        if random.one_in(2) {
+            model = model.with_rows_max(1 + random.below(4));
+        }
+        let mut engine = engine(model);
         let mut left: Vec<_> = (0..1 + random.below(10)).map(|_| random.below(specs.len())).collect();
         left.sort_unstable();
         left.dedup();

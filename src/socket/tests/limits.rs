@@ -139,7 +139,11 @@ async fn an_idle_connection_is_closed_but_none_that_waits_for_something() {
 
 #[tokio::test]
 async fn interviews_that_come_faster_than_they_are_taken_wait_their_turn() {
-    let daemon = Daemon::with(|options| options.buffered_bytes_max = 1 << 20).await;
+    let daemon = Daemon::with(|options| {
+        options.buffered_bytes_max = 1 << 20;
+        options.line_bytes_max = 1 << 20;
+    })
+    .await;
     let mut peer = daemon.peer().await;
     let answer = json!({"stage": "intro", "question": "q", "answer": "x".repeat(300_000)});
     for id in 0..8 {

@@ -55,7 +55,7 @@ impl Books<'_> {
         }
         changes.insert(keys::id(id.as_str()), sequence.to_be_bytes());
         if state.goes_on() {
-            changes.insert(keys::unfinished(sequence), []);
+            changes.insert(keys::unfinished(sequence), b"");
         }
         let rubric = keys::rubric(&entry.rubric);
         if self.shelf.value(&rubric)?.is_none() {

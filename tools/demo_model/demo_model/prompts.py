@@ -78,7 +78,7 @@ def render(name, **values):
 def chat(template, system, user):
     """Applies a model's own chat template (Jinja source) to one system and one user message, ready for the assistant's turn."""
     messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-    return _template(template, False).render(messages=messages, add_generation_prompt=True)
+    return _template(template, False).render(messages=messages, add_generation_prompt=True, enable_thinking=False)
 
 
 def split(rendered, untrusted):

@@ -1,6 +1,7 @@
-"""Lets the tests import the package beside them."""
+"""Lets the tests import the package beside them, and the exporter."""
 
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+TOOLS = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TOOLS / "demo_model"), str(TOOLS / "export")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from . import __version__
 from .errors import ExportError
 from .export import Request, export
-from .numerics import PRECISIONS, TARGETS
+from .numerics import KV_FORMATS, PRECISIONS, QUALITIES, TARGETS
 from .presets import PRESETS
 
 
@@ -46,6 +46,9 @@ def _parse(arguments: list[str] | None) -> Request:
     parser.add_argument("--target", choices=TARGETS, required=True, help="where the daemon will run it")
     parser.add_argument("--context", type=_positive, help="longest text in tokens (default: the model's own, at most 32768)")
     parser.add_argument("--block-size", type=_positive, default=32, help="weights that share a scale, int4 and int8 (default 32)")
+    parser.add_argument("--quality", choices=QUALITIES, help="of int4: care, and 8-bit matrices (default balanced; fast for random weights)")
+    parser.add_argument("--kv", choices=KV_FORMATS, default="full", help="format of keys and values: int8 needs --calibrate (default full)")
+    parser.add_argument("--calibrate", type=Path, metavar="TEXT", help="text like that to be scored, on which --kv int8 measures its scales")
     parser.add_argument("--verify", action="store_true", help="compare with a numpy forward of the checkpoint")
     parser.add_argument("--force", action="store_true", help="replace an earlier export")
     parser.add_argument("--random", choices=PRESETS, metavar="PRESET", help=f"random weights instead of a checkpoint: {', '.join(PRESETS)}")
@@ -57,6 +60,8 @@ def _parse(arguments: list[str] | None) -> Request:
     options = parser.parse_args(arguments)
     if (options.checkpoint is None) == (options.random is None):
         parser.error("give either a checkpoint folder and an output folder, or --random PRESET and an output folder")
+    if (options.kv == "int8") != (options.calibrate is not None):
+        parser.error("--kv int8 and --calibrate TEXT go together")
     return Request(
         out=options.out.absolute(),
         precision=options.precision,
@@ -66,6 +71,9 @@ def _parse(arguments: list[str] | None) -> Request:
         seed=options.seed,
         context=options.context,
         block_size=options.block_size,
+        kv=options.kv,
+        quality=options.quality,
+        calibrate=options.calibrate,
         verify=options.verify,
         overwrite=options.force,
         name=options.name,

@@ -5,7 +5,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from .checkpoint import Checkpoint
 from .errors import ExportError
 from .graph import WEIGHTS_FILE, Graph
 from .jsonfile import read_json
+from .kv_scales import calibration_tokens, kv_scales
 from .manifest import MANIFEST_FILE, MODEL_FILE, Origin, write_manifest
 from .numerics import choose_numerics
 from .presets import RANDOM_KEY, preset_config
@@ -29,7 +30,7 @@ from .verify import verify
 from .weights import Layout, Source, write_weights
 
 RANDOM_NOTE = "Random weights for tests and benchmarks: no licence applies, and no sense is to be expected."
-SMALL_FILES_BYTES = 1 << 20  # model.json and the chat template, generously
+SMALL_FILES_BYTES = 4 << 20  # the graph, model.json and the chat template, generously
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class Request:
     seed: int = 0
     context: int | None = None
     block_size: int = 32
+    kv: str = "full"
+    quality: str | None = None
+    calibrate: Path | None = None
     verify: bool = False
     overwrite: bool = False
     name: str | None = None
@@ -66,16 +70,20 @@ class Inputs:
 
 def export(request: Request) -> None:
     """Writes the export folder; ExportError (and nothing on disk) when it cannot."""
-    numerics = choose_numerics(request.precision, request.target, request.block_size)
+    numerics = choose_numerics(request.precision, request.target, request.block_size, request.kv, request.quality or "fast")
     _check_target_folder(request.out, request.overwrite)
     inputs = _random_inputs(request) if request.random_preset else _checkpoint_inputs(request)
+    if request.quality is None and not inputs.origin.random:
+        numerics = replace(numerics, quality="balanced")
     layout = Layout(numerics)
     graph = Graph(inputs.shape, layout)
     inputs.architecture.build(graph)
-    model = graph.model(__version__).SerializeToString()
     if isinstance(inputs.source, Checkpoint):
         _check_tensors(inputs.source, layout, inputs.architecture)
-    _check_disk_space(request.out.parent, layout.size + len(model) + len(inputs.tokenizer.tokenizer_json) + SMALL_FILES_BYTES)
+    _check_disk_space(request.out.parent, layout.size + len(inputs.tokenizer.tokenizer_json) + SMALL_FILES_BYTES)
+    if request.kv == "int8":
+        _add_kv_scales(graph, inputs, request.calibrate)
+    model = graph.model(__version__).SerializeToString()
     counts = {
         "parameter_count": sum(int(np.prod(part.shape)) for part in layout.parts()),
         "query_tile_tokens": _query_tile(inputs.shape),
@@ -139,6 +147,14 @@ def _eos_ids(tokenizer: TokenizerFiles, *configs: dict) -> list[int]:
             if type(token) is int and token not in ids:
                 ids.append(token)
     return ids
+
+
+def _add_kv_scales(graph: Graph, inputs: Inputs, text: Path) -> None:
+    opening = inputs.tokenizer.markers["user"][1]
+    tokens = calibration_tokens(text, inputs.tokenizer.tokenizer_json, opening, inputs.shape.context)
+    print(f"calibrating int8 keys and values on {len(tokens)} tokens", file=sys.stderr)
+    for name, scales in kv_scales(inputs.architecture.reference_cache(inputs.config, inputs.source, tokens)).items():
+        graph.constant(name, scales)
 
 
 def _query_tile(shape: ModelShape) -> int:

@@ -20,6 +20,7 @@ class Graph:
         self.shape = shape
         self.layout = layout
         self.float_type = helper.np_dtype_to_tensor_dtype(layout.numerics.float_type)
+        self.kv_type = helper.np_dtype_to_tensor_dtype(layout.numerics.kv_type)
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []

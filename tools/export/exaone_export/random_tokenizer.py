@@ -48,12 +48,20 @@ KOREAN_WORDS = (
 ).split()
 # Signs of several bytes that Korean prose uses.
 SIGNS = "·…“”‘’「」『』《》–—→"
-TEMPLATE = (
-    "{%- if messages and messages[0].role != 'system' -%}\n{{- '[|system|][|endofturn|]\\n' -}}\n{%- endif -%}\n"
-    "{%- for turn in messages -%}\n{{- '[|' ~ turn.role ~ '|]' ~ turn.content -}}\n"
-    "{{- '\\n' if turn.role == 'user' else '[|endofturn|]\\n' -}}\n{%- endfor -%}\n"
-    "{%- if add_generation_prompt -%}\n{{- '[|assistant|]' -}}\n{%- endif -%}\n"
-)
+TEMPLATES = {
+    "exaone": (
+        "{%- if messages and messages[0].role != 'system' -%}\n{{- '[|system|][|endofturn|]\\n' -}}\n{%- endif -%}\n"
+        "{%- for turn in messages -%}\n{{- '[|' ~ turn.role ~ '|]' ~ turn.content -}}\n"
+        "{{- '\\n' if turn.role == 'user' else '[|endofturn|]\\n' -}}\n{%- endfor -%}\n"
+        "{%- if add_generation_prompt -%}\n{{- '[|assistant|]' -}}\n{%- endif -%}\n"
+    ),
+    # With no say about thinking it does not: the turn opens with thoughts that are over.
+    "exaone4": (
+        "{%- for turn in messages -%}\n{{- '[|' ~ turn.role ~ '|]\\n' ~ turn.content ~ '[|endofturn|]\\n' -}}\n{%- endfor -%}\n"
+        "{%- if add_generation_prompt -%}\n{{- '[|assistant|]\\n<think>\\n' -}}\n"
+        "{%- if not enable_thinking -%}\n{{- '\\n</think>\\n\\n' -}}\n{%- endif -%}\n{%- endif -%}\n"
+    ),
+}
 
 
 def write_tokenizer(folder: Path, config: dict) -> None:
@@ -64,7 +72,7 @@ def write_tokenizer(folder: Path, config: dict) -> None:
     settings = {
         "added_tokens_decoder": added,
         "bos_token": "[BOS]",
-        "chat_template": TEMPLATE,
+        "chat_template": TEMPLATES[config["model_type"]],
         "clean_up_tokenization_spaces": True,
         "eos_token": "[|endofturn|]",
         "model_max_length": 1000000000000000019884624838656,

@@ -14,8 +14,16 @@ class Llama3Scaling:
 
 
 @dataclass(frozen=True)
+class LayerKind:
+    """How a layer attends: to the last `window` tokens, the current one among them (None: to all), with rotated positions or without."""
+
+    window: int | None
+    rotary: bool
+
+
+@dataclass(frozen=True)
 class ModelShape:
-    """What a graph builder needs to know; counts, and `context` in tokens."""
+    """What a graph builder needs to know; counts, and `context` in tokens. `layer_kinds` is empty where all layers are alike."""
 
     architecture: str
     layers: int
@@ -30,3 +38,4 @@ class ModelShape:
     tied_head: bool
     rope_theta: float
     rope_scaling: Llama3Scaling | None
+    layer_kinds: tuple[LayerKind, ...] = ()

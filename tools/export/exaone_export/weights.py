@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import ExportError
 from .numerics import Numerics
-from .quantise import quantise_rows
+from .quantise import fit_rows, quantise_rows
 
 ALIGNMENT = 64  # bytes; a cache line, and the widest vector load
 
@@ -40,12 +40,13 @@ class Region:
 
 @dataclass(frozen=True)
 class Stored:
-    """Checkpoint tensors stacked by rows and stored as one; `scales` only when quantised."""
+    """Checkpoint tensors stacked by rows and stored as one; `scales` and `bits` only when quantised."""
 
     label: str
     parts: tuple[Part, ...]
     data: Region
     scales: Region | None
+    bits: int | None = None
 
 
 class Layout:
@@ -59,11 +60,11 @@ class Layout:
 
     def vector(self, label: str, part: Part) -> Stored:
         """Plans a norm weight, kept in the activation type."""
-        return self._plan(label, (part,), quantised=False)
+        return self._plan(label, (part,), None)
 
-    def matrix(self, label: str, parts: tuple[Part, ...]) -> Stored:
-        """Plans a matrix; asking again for the same parts (a tied head) gives the same bytes."""
-        return self._plan(label, parts, quantised=self.numerics.bits is not None)
+    def matrix(self, label: str, parts: tuple[Part, ...], bits: int | None) -> Stored:
+        """Plans a matrix of so many bits, of floats where there are none; asking again for the same parts (a tied head) gives the same bytes."""
+        return self._plan(label, parts, bits)
 
     def constant(self, values: np.ndarray) -> Region:
         """Plans a table that is computed rather than read."""
@@ -75,24 +76,24 @@ class Layout:
         """Every checkpoint tensor that the plan reads, in reading order."""
         return [part for stored in self.stored.values() for part in stored.parts]
 
-    def _plan(self, label: str, parts: tuple[Part, ...], quantised: bool) -> Stored:
+    def _plan(self, label: str, parts: tuple[Part, ...], bits: int | None) -> Stored:
         if parts not in self.stored:
             count = sum(int(np.prod(part.shape)) for part in parts)
-            self.stored[parts] = self._plan_quantised(label, parts, count) if quantised else self._plan_float(label, parts, count)
+            self.stored[parts] = self._plan_quantised(label, parts, count, bits) if bits else self._plan_float(label, parts, count)
         return self.stored[parts]
 
     def _plan_float(self, label: str, parts: tuple[Part, ...], count: int) -> Stored:
         return Stored(label, parts, self._reserve(count * self.numerics.float_type.itemsize), None)
 
-    def _plan_quantised(self, label: str, parts: tuple[Part, ...], count: int) -> Stored:
+    def _plan_quantised(self, label: str, parts: tuple[Part, ...], count: int, bits: int) -> Stored:
         block = self.numerics.block_size
         for part in parts:
             if part.shape[1] % block:
                 raise ExportError(
                     f"--block-size {block} does not divide the {part.shape[1]} columns of {part.name}; take a smaller block or fp32"
                 )
-        data = self._reserve(count * self.numerics.bits // 8)
-        return Stored(label, parts, data, self._reserve(count // block * self.numerics.float_type.itemsize))
+        data = self._reserve(count * bits // 8)
+        return Stored(label, parts, data, self._reserve(count // block * self.numerics.float_type.itemsize), bits)
 
     def _reserve(self, length: int) -> Region:
         offset = -(-self.size // ALIGNMENT) * ALIGNMENT
@@ -123,10 +124,16 @@ def _write_stored(handle: int, stored: Stored, numerics: Numerics, source: Sourc
             if stored.scales is None:
                 data_at += _write_at(handle, data_at, values)
             else:
-                packed, scales = quantise_rows(values, numerics.bits, numerics.block_size)
+                packed, scales = _quantised(values, stored.bits, numerics)
                 data_at += _write_at(handle, data_at, packed)
                 scales_at += _write_at(handle, scales_at, scales)
             report(stored.label, data_at + scales_at - before)
+
+
+def _quantised(values: np.ndarray, bits: int, numerics: Numerics) -> tuple[np.ndarray, np.ndarray]:
+    if bits == 4 and numerics.quality != "fast":
+        return fit_rows(values, numerics.block_size)
+    return quantise_rows(values, bits, numerics.block_size)
 
 
 def _to_float_type(slab: np.ndarray, numerics: Numerics, name: str) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import CONFIGS
 
-from exaone_export.architectures.exaone3_reference import reference_logits
+from exaone_export.architectures import find_architecture
 from exaone_export.checkpoint import Checkpoint
 from exaone_export.cli import main
 from exaone_export.runtime import SlotRunner
@@ -17,7 +17,10 @@ TOKENS = 260
 @pytest.fixture(scope="module")
 def reference(checkpoints):
     tokens = np.random.default_rng(1).integers(0, 512, TOKENS).tolist()
-    return tokens, {name: reference_logits(CONFIGS[name], Checkpoint(checkpoints[name]), tokens) for name in CONFIGS}
+    logits = {
+        name: find_architecture(config).reference_logits(config, Checkpoint(checkpoints[name]), tokens) for name, config in CONFIGS.items()
+    }
+    return tokens, logits
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -47,6 +50,15 @@ def test_other_precisions_stay_near_the_reference(name, precision, target, corre
     tokens, expected = reference
     found = SlotRunner(exported(name, precision, target), 1, TOKENS).run([tokens], [0], wanted=range(TOKENS))
     assert np.corrcoef(found.ravel(), expected[name].ravel())[0, 1] >= correlation_min
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_int8_keys_and_values_change_little(name, exported, reference):
+    tokens, _ = reference
+    logits = [SlotRunner(exported(name, "fp32", "cpu", 32, *kv), 1, TOKENS).run([tokens], [0], wanted=range(TOKENS)) for kv in ((), ("--kv", "int8"))]
+    full, rounded = logits
+    assert not np.array_equal(full, rounded)
+    assert np.sqrt(np.mean((full - rounded) ** 2)) <= 0.05 * full.std()
 
 
 def test_only_the_wanted_rows_get_logits(exported):

@@ -170,6 +170,43 @@ def test_options_that_do_not_go_together_are_refused(options, message, checkpoin
     check_refusal([checkpoints["tied-80"], out, *options], message, out, capsys)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"too short", ["--calibrate", "128 are needed"]), (b"\xff" * 999, ["--calibrate", "not UTF-8"]), (None, ["No such file", "text.txt"])],
+)
+def test_a_text_that_nothing_can_be_calibrated_on_is_refused(content, message, checkpoints, tmp_path, capsys):
+    text, out = tmp_path / "text.txt", tmp_path / "out"
+    if content is not None:
+        text.write_bytes(content)
+    options = ["--precision", "int4", "--target", "cpu", "--kv", "int8", "--calibrate", text]
+    check_refusal([checkpoints["tied-80"], out, *options], message, out, capsys)
+
+
+@pytest.mark.parametrize("options", [["--kv", "int8"], ["--calibrate", "text.txt"]])
+def test_int8_keys_and_values_need_a_text_and_a_text_needs_them(options, checkpoints, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(checkpoints["tied-80"]), str(tmp_path / "out"), "--precision", "int4", "--target", "cpu", *options])
+    assert "go together" in capsys.readouterr().err
+
+
+EXAONE_4 = {
+    "layer of an unknown kind": (set_config(layer_types=["chunked_attention"] * 4), ["layer_types", "chunked_attention"]),
+    "too few layer kinds": (set_config(layer_types=["full_attention"]), ["layer_types", "4 layers"]),
+    "no pattern of windows": (set_config(layer_types=None, sliding_window_pattern=None), ["sliding_window_pattern", "None"]),
+    "a window of nothing": (set_config(sliding_window=0), ["sliding_window", "0"]),
+    "unsupported activation": (set_config(hidden_act="gelu"), ["hidden_act", "'gelu'", "'silu'"]),
+}
+
+
+@pytest.mark.parametrize("case", EXAONE_4)
+def test_a_broken_checkpoint_of_exaone_4_is_refused_in_plain_words(case, checkpoints, tmp_path, capsys):
+    damage, message = EXAONE_4[case]
+    shutil.copytree(checkpoints["hybrid-64"], tmp_path / "checkpoint")
+    damage(tmp_path / "checkpoint")
+    out = tmp_path / "out"
+    check_refusal([tmp_path / "checkpoint", out, "--precision", "int4", "--target", "cpu"], message, out, capsys)
+
+
 def test_a_block_that_does_not_divide_a_matrix_is_refused(broken_copy, tmp_path, capsys):
     set_config(intermediate_size=336)(broken_copy)
     out = tmp_path / "out"

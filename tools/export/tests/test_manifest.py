@@ -12,15 +12,15 @@ from schema_check import problems
 SCHEMA = json.loads((Path(__file__).parents[3] / "models" / "model.schema.json").read_text(encoding="utf-8"))
 
 
-@pytest.fixture(params=["tied int4 cpu", "untied fp32 cpu", "untied fp16 cuda", "demo"])
+@pytest.fixture(params=["tied int4 cpu", "untied fp32 cpu", "untied fp16 cuda", "hybrid int4 cpu --kv int8", "demo"])
 def folder(request, exported):
     """Folders of exports of every kind."""
     if request.param == "demo":
         if not (DEMO / "model.json").exists():
             pytest.skip("there is no demo model")
         return DEMO
-    head, precision, target = request.param.split()
-    return exported({"tied": "tied-80", "untied": "untied-128"}[head], precision, target)
+    kind, precision, target, *options = request.param.split()
+    return exported({"tied": "tied-80", "untied": "untied-128", "hybrid": "hybrid-64"}[kind], precision, target, 32, *options)
 
 
 @pytest.fixture
@@ -51,7 +51,8 @@ def test_the_graph_has_the_shapes_it_names(folder, manifest):
     assert names[:4] == ["input_ids", "seqlens_k", "total_sequence_length", "logits_idx"]
     assert len(names) == 4 + 2 * manifest["layers"]
     cache = next(value.type.tensor_type for value in graph.input if value.name == "past_key_values.0.key")
-    assert cache.elem_type == {"float32": onnx.TensorProto.FLOAT, "float16": onnx.TensorProto.FLOAT16}[manifest["kv_type"]]
+    types = {"float32": onnx.TensorProto.FLOAT, "float16": onnx.TensorProto.FLOAT16, "int8": onnx.TensorProto.INT8}
+    assert cache.elem_type == types[manifest["kv_type"]]
     assert [dim.dim_value for dim in cache.shape.dim] == [0, manifest["kv_heads"], 0, manifest["head_dim"]]
     logits = next(value.type.tensor_type for value in graph.output if value.name == "logits")
     assert logits.elem_type == onnx.TensorProto.FLOAT

@@ -1,6 +1,7 @@
 """Every layout in which EXAONE checkpoints are published gives the same export."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -59,6 +60,15 @@ def test_it_gives_the_same_export(layout, exported, broken_copy, tmp_path):
 def test_rope_without_scaling_as_exaone_3_0_has_it_agrees_with_the_reference(broken_copy, tmp_path):
     edit_json(broken_copy / "config.json", lambda config: config.update(rope_scaling=None, rope_theta=500000.0))
     assert main([str(broken_copy), str(tmp_path / "out"), "--precision", "fp32", "--target", "cpu", "--context", "300", "--verify"]) == 0
+
+
+@pytest.mark.parametrize("pattern", ["LLLG", 4])
+def test_a_pattern_of_windows_means_the_layer_types_that_it_spells(pattern, checkpoints, exported, tmp_path):
+    shutil.copytree(checkpoints["hybrid-64"], tmp_path / "checkpoint")
+    edit_json(tmp_path / "checkpoint" / "config.json", lambda config: config.update(layer_types=None, sliding_window_pattern=pattern))
+    options = ["--precision", "fp32", "--target", "cpu", "--context", "2048", "--verify"]
+    assert main([str(tmp_path / "checkpoint"), str(tmp_path / "out"), *options]) == 0
+    assert (tmp_path / "out" / "model.onnx").read_bytes() == (exported("hybrid-64", "fp32") / "model.onnx").read_bytes()
 
 
 def test_several_ends_of_generation_are_kept_with_the_end_of_a_turn_first(broken_copy, tmp_path):

@@ -1,6 +1,6 @@
 """The architectures the exporter knows; a new one is one more file here and one more line below."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +9,7 @@ from ..errors import ExportError
 from ..graph import Graph
 from ..shape import ModelShape
 from ..weights import Source
-from . import exaone3
+from . import exaone3, exaone4
 
 
 class Architecture(Protocol):
@@ -32,8 +32,11 @@ class Architecture(Protocol):
     def reference_logits(self, config: dict, source: Source, tokens: Sequence[int]) -> np.ndarray:
         """float32 logits [tokens, vocab] by plain numpy, sharing no code with `build`: what an export is verified against."""
 
+    def reference_cache(self, config: dict, source: Source, tokens: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Layer by layer the keys and values [tokens, kv_heads, head_dim] that a cache holds, float32."""
 
-ARCHITECTURES: dict[str, Architecture] = {module.MODEL_TYPE: module for module in (exaone3,)}
+
+ARCHITECTURES: dict[str, Architecture] = {module.MODEL_TYPE: module for module in (exaone3, exaone4)}
 
 
 def find_architecture(config: dict) -> Architecture:

@@ -1,14 +1,14 @@
 """EXAONE 3.0 and 3.5: RMS norm before each block, grouped-query attention with RoPE, gated SiLU MLP."""
 
-from ..blocks import DecoderInputs, Rope, add_rms_norm, attention, embedding, gated_mlp, linear, output_head, rms_norm
-from ..config import flag, number, positive
-from ..errors import ExportError
+from ..blocks import DecoderInputs, Rope, add_rms_norm, attention, embedding, gated_mlp, layer_bits, linear, output_head, rms_norm
+from ..config import check_activation, context_tokens, flag, head_counts, number, positive
 from ..graph import Graph
-from ..shape import Llama3Scaling, ModelShape
+from ..rope import read_rope
+from ..shape import ModelShape
 from ..weights import Part
-from .exaone3_reference import reference_logits
+from .exaone3_reference import reference_cache, reference_logits
 
-__all__ = ["LICENCE_NOTE", "MARKERS", "MODEL_TYPE", "NAME", "build", "is_unused", "parse_config", "reference_logits"]
+__all__ = ["LICENCE_NOTE", "MARKERS", "MODEL_TYPE", "NAME", "build", "is_unused", "parse_config", "reference_cache", "reference_logits"]
 NAME = "exaone3"
 MODEL_TYPE = "exaone"
 MARKERS = {
@@ -24,23 +24,13 @@ LICENCE_NOTE = (
     "Made from an EXAONE checkpoint: LG AI Research's EXAONE AI Model License Agreement, non-commercial, applies to this export "
     "as it does to the checkpoint."
 )
-# Beyond this the rotation tables and a slot's cache outgrow the machines the daemon is for.
-CONTEXT_DEFAULT_MAX = 32768
 
 
 def parse_config(config: dict, context: int | None) -> ModelShape:
-    """The model's shape; `context` None means the model's own, at most CONTEXT_DEFAULT_MAX."""
-    activation = config.get("activation_function")
-    if activation != "silu":
-        raise ExportError(f"config.json: activation_function {activation!r} is not supported; EXAONE 3 uses 'silu'")
-    hidden, heads = positive(config, "hidden_size"), positive(config, "num_attention_heads")
-    kv_heads = positive(config, "num_key_value_heads", heads)
-    if heads % kv_heads:
-        raise ExportError(f"config.json: num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")
-    longest = positive(config, "max_position_embeddings")
-    if context is not None and context > longest:
-        raise ExportError(f"--context {context} is more than the model's own max_position_embeddings, {longest}")
-    theta, scaling = _rope(config)
+    """The model's shape; `context` as `context_tokens` takes it."""
+    check_activation(config, "activation_function")
+    hidden, (heads, kv_heads) = positive(config, "hidden_size"), head_counts(config)
+    theta, scaling = read_rope(config)
     return ModelShape(
         architecture=NAME,
         layers=positive(config, "num_layers"),
@@ -50,7 +40,7 @@ def parse_config(config: dict, context: int | None) -> ModelShape:
         kv_heads=kv_heads,
         head_dim=positive(config, "head_dim", hidden // heads),
         vocab=positive(config, "vocab_size"),
-        context=context or min(longest, CONTEXT_DEFAULT_MAX),
+        context=context_tokens(config, context),
         norm_epsilon=number(config, "layer_norm_epsilon"),
         tied_head=flag(config, "tie_word_embeddings", True),
         rope_theta=theta,
@@ -67,8 +57,8 @@ def build(graph: Graph) -> None:
     x = rms_norm(graph, residual, "layer.0.attention_norm", "layer 1", _norm(shape, 0, "ln_1"))
     for layer in range(shape.layers):
         label = f"layer {layer + 1}"
-        qkv = linear(graph, x, f"layer.{layer}.qkv", label, _qkv(shape, layer))
-        mixed = attention(graph, qkv, layer, inputs, rope)
+        qkv = linear(graph, x, f"layer.{layer}.qkv", label, _qkv(shape, layer), layer_bits(graph, layer))
+        mixed = attention(graph, (qkv, "", ""), layer, inputs, rope)
         attended = linear(graph, mixed, f"layer.{layer}.attention_out", label, (_attention_out(shape, layer),))
         x, residual = add_rms_norm(graph, attended, residual, f"layer.{layer}.mlp_norm", label, _norm(shape, layer, "ln_2"))
         x = gated_mlp(graph, x, layer, *_mlp(shape, layer))
@@ -104,25 +94,3 @@ def _mlp(shape: ModelShape, layer: int) -> tuple[Part, Part, Part]:
     prefix = f"transformer.h.{layer}.mlp"
     wide, narrow = (shape.intermediate, shape.hidden), (shape.hidden, shape.intermediate)
     return Part(f"{prefix}.c_fc_0.weight", wide), Part(f"{prefix}.c_fc_1.weight", wide), Part(f"{prefix}.c_proj.weight", narrow)
-
-
-def _rope(config: dict) -> tuple[float, Llama3Scaling | None]:
-    """(theta, scaling) from two keys as transformers 4 writes them, or from rope_parameters as transformers 5 does."""
-    together = config.get("rope_parameters")
-    key = "rope_scaling" if together is None else "rope_parameters"
-    scaling = config.get(key) or {"rope_type": "default"}
-    if not isinstance(scaling, dict):
-        raise ExportError(f"config.json: {key} is {scaling!r}, not an object or null")
-    return number({**config, **scaling}, "rope_theta"), _scaling(key, scaling)
-
-
-def _scaling(key: str, scaling: dict) -> Llama3Scaling | None:
-    kind = scaling.get("rope_type", scaling.get("type"))
-    if kind == "default":
-        return None
-    if kind != "llama3":
-        raise ExportError(f"config.json: {key} of type {kind!r} is not supported; this exporter knows 'llama3', 'default' and null")
-    low, high = number(scaling, "low_freq_factor"), number(scaling, "high_freq_factor")
-    if high <= low:
-        raise ExportError(f"config.json: {key}.high_freq_factor {high} must be above low_freq_factor {low}")
-    return Llama3Scaling(number(scaling, "factor"), low, high, positive(scaling, "original_max_position_embeddings"))
