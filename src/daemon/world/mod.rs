@@ -38,7 +38,7 @@ const STEPS: usize = 500;
 /// Steps after which a world in which nothing goes wrong any more must have come to its end.
 const LAST_STEPS_MAX: usize = 8_000;
 /// Looks at an engine within which it forgets what was cancelled or deleted.
-const IN_VAIN_MAX: usize = 80;
+const IN_VAIN_MAX: usize = 25;
 /// What is remembered of a history, for people; all of it if it is repeated.
 const LINES_MAX: usize = 120;
 
@@ -199,7 +199,7 @@ impl World {
             // An operator starts again what takes no more writes.
             92 if process.is_broken() => return Some(self.kill("killed, as the disk has failed")),
             93 if self.chance.below(2) == 0 => return Some(self.stop(process).await),
-            94 => {
+            94..=95 => {
                 let is_full = self.chance.below(3) == 0;
                 self.history.add(format!("the disk is full: {is_full}"));
                 process.hand.set_full(is_full);

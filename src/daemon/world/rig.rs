@@ -186,7 +186,8 @@ impl Rig {
             Fault::OutOfMemory,
             Fault::Panic,
         ];
-        (0..self.below(5)).fold(script, |script, _| {
+        let faults = [0, 0, 1, 3, 20][self.below(5)];
+        (0..faults).fold(script, |script, _| {
             let call = 1 + self.below(150) as u64;
             script.with(When::Call(call), FAULTS[self.below(FAULTS.len())])
         })
