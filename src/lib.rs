@@ -6,7 +6,7 @@
 //! main → cli → bench → daemon → everything
 //! actors → scoring, store, engine, domain          scoring → domain, engine (types)
 //! store → domain     socket → domain
-//! domain, engine, runtime, hardware → no other room
+//! domain, engine, runtime, hardware → no other room; store, actors and daemon mark their crash_points
 //! ```
 //!
 //! Begin reading at [`domain::interview`] for what is judged, at [`engine`] for how, at [`actors`] for the path of an answer.
@@ -15,6 +15,7 @@ pub mod actors;
 pub mod bench;
 pub mod cli;
 pub mod config;
+pub mod crash_points;
 pub mod daemon;
 pub mod domain;
 pub mod engine;

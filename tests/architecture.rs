@@ -15,11 +15,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engine", &[]),
     ("runtime", &[]),
     ("telemetry", &[]),
+    ("crash_points", &[]),
     ("scoring", &["domain", "engine"]),
-    ("store", &["domain"]),
+    ("store", &["domain", "crash_points"]),
     ("socket", &["domain"]),
     ("hardware", &[]),
-    ("actors", &["domain", "engine", "scoring", "store", "telemetry"]),
+    (
+        "actors",
+        &["domain", "engine", "scoring", "store", "telemetry", "crash_points"],
+    ),
     (
         "config",
         &[
@@ -41,6 +45,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "engine",
             "runtime",
             "telemetry",
+            "crash_points",
             "scoring",
             "store",
             "socket",

@@ -2,20 +2,8 @@
 
 mod common;
 
-use common::{World, interview, judgement, repository};
+use common::{World, interview, judgement};
 use serde_json::{Value, json};
-
-const STAR: &str = "★";
-
-/// Has the simulated model fail on every prompt with a star, or on none.
-fn set_fault(world: &World, fails: bool) {
-    let tokenizer = tokenizers::Tokenizer::from_file(repository().join("models/demo/tokenizer.json")).unwrap();
-    let star = tokenizer.encode(STAR, false).unwrap();
-    let fault = json!({"when": {"token": star.get_ids().last().unwrap()}, "what": "failed"});
-    let faults = Vec::from_iter(fails.then_some(fault));
-    let simulated = json!({"seed": 7, "step_ms": 1, "faults": faults}).to_string();
-    std::fs::write(world.path("model/simulated.json"), simulated).unwrap();
-}
 
 fn answer<'a>(report: &'a Value, id: &str) -> &'a Value {
     let mut answers = report["answers"].as_array().unwrap().iter();
@@ -25,7 +13,7 @@ fn answer<'a>(report: &'a Value, id: &str) -> &'a Value {
 #[test]
 fn only_what_was_not_scored_is_scored_again() {
     let world = World::simulated(1);
-    set_fault(&world, true);
+    world.fail_on_stars(true);
     let daemon = world.start_ready();
     let mut client = daemon.connect();
     client.call("events.subscribe", json!({"interview_id": null})).unwrap();
@@ -67,7 +55,7 @@ fn only_what_was_not_scored_is_scored_again() {
 
     daemon.signal("-TERM");
     assert!(daemon.wait().success());
-    set_fault(&world, false);
+    world.fail_on_stars(false);
     let daemon = world.start_ready();
     let mut client = daemon.connect();
     let retried = client.call("interview.retry", json!({"interview_id": "iv"})).unwrap();

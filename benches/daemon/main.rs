@@ -1,5 +1,5 @@
 //! The real binary under load, as an operator sees it: how soon it is there, what it costs idle, how quickly it answers while it works or is
-//! attacked, and what a rush of interviews costs in memory.
+//! attacked, and what a rush of interviews or hours of them cost in memory.
 //!
 //! `cargo bench --bench daemon` measures everything, `cargo bench --bench daemon -- start queue` only what is named. No timing library: each
 //! figure is taken from outside, of one process that runs for seconds or minutes.
@@ -10,18 +10,20 @@ mod hostile;
 mod idle;
 mod opening;
 mod queue;
+mod soak;
 mod start;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;
 
 /// What can be measured, by the name that selects it.
-const PARTS: [(&str, fn()); 6] = [
+const PARTS: [(&str, fn()); 7] = [
     ("start", start::measure),
     ("opening", opening::measure),
     ("idle", idle::measure),
     ("status", status::measure),
     ("queue", queue::measure),
+    ("soak", soak::measure),
     ("hostile", hostile::measure),
 ];
 

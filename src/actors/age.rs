@@ -1,6 +1,8 @@
 //! How long ago something was, whatever happens to the clock on the wall meanwhile.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::domain::time::Timestamp;
 

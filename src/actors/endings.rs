@@ -7,6 +7,7 @@ use actix::Recipient;
 
 use super::message::{AnswerScored, Making, Moments, NarrativeWritten, Task, Written};
 use super::queue::Work;
+use crate::crash_points::CrashPoint;
 use crate::domain::gate;
 use crate::domain::outcome::{Flag, Outcome, Timing, Verdict};
 
@@ -22,6 +23,7 @@ impl Outlets {
     pub(super) fn written(&self, work: Work, written: Written, moments: Moments, making: &Arc<Making>) {
         match (written, &work.task) {
             (Written::Narrative { narrative, .. }, Task::Narrative { .. }) => {
+                CrashPoint::NarrativeDecided.reached();
                 self.narrative.do_send(NarrativeWritten {
                     life: work.case.life.clone(),
                     narrative: Ok(narrative),
@@ -58,11 +60,14 @@ impl Outlets {
     /// Nothing will be written.
     pub(super) fn given_up(&self, work: Work, reason: String, moments: Option<Moments>) {
         match &work.task {
-            Task::Narrative { .. } => self.narrative.do_send(NarrativeWritten {
-                life: work.case.life.clone(),
-                narrative: Err(reason),
-                making: None,
-            }),
+            Task::Narrative { .. } => {
+                CrashPoint::NarrativeDecided.reached();
+                self.narrative.do_send(NarrativeWritten {
+                    life: work.case.life.clone(),
+                    narrative: Err(reason),
+                    making: None,
+                });
+            }
             Task::Answer { index } => self.answer_ended(
                 &work,
                 *index,
@@ -83,6 +88,7 @@ impl Outlets {
         if outcome.judged_code_points.is_some() {
             outcome.flags.push(Flag::Truncated);
         }
+        CrashPoint::OutcomeDecided.reached();
         self.scored.do_send(AnswerScored {
             life: work.case.life.clone(),
             answer_id: answer.id.clone(),

@@ -15,6 +15,7 @@ use super::in_flight::Trail;
 use super::memory::{Allowance, Meter};
 use super::message::Outage;
 use super::watch::Pulse;
+use crate::crash_points::CrashPoint;
 use crate::engine::job::{Failure, Job, JobEvent, JobId, Output};
 use crate::engine::model::{Model, ModelError, SlotId};
 use crate::engine::{Engine, Options, Phase, SlotView};
@@ -214,6 +215,7 @@ fn step(plan: &Plan, engine: &mut Engine, events: &mut Vec<JobEvent>, tell: &dyn
     }
     let read = report.prompt_tokens + report.reused_tokens;
     plan.counters.tokens(read as u64, report.output_tokens as u64);
+    CrashPoint::EngineStepped.reached();
     for event in events.drain(..) {
         tell(match event {
             JobEvent::Admitted(id) => What::Admitted(id),

@@ -17,6 +17,7 @@ use super::engine_thread::{self, Command, EngineEvent, Gauge, What, text_of};
 use super::message::{Assign, Cause, Ended, EngineDown, EngineUp, Moments, Outage, Task, Undone, Written};
 use super::pool::{EngineDoors, StartEngine};
 use super::watch::{Deadlines, Pulse, Sight, Watch};
+use crate::crash_points::CrashPoint;
 use crate::engine::job::{Disposition, Failure, Job, JobId, Output};
 use crate::engine::model::ModelError;
 use crate::scoring::{AnswerReading, NARRATIVE_BANK, NarrativeReading, SCORING_BANK, Scorer};
@@ -117,6 +118,7 @@ impl GpuActor {
             prefilled_at: held.prefilled_at,
             ended_at,
         };
+        CrashPoint::WorkEnded.reached();
         self.pool.ended.do_send(Ended { job, result, moments });
     }
 
@@ -334,6 +336,7 @@ impl Handler<Assign> for GpuActor {
                 (Ok((engine_job, reading)), Some(held)) => {
                     held.tokens_in = engine_job.prompt.len();
                     held.reading = Some(reading);
+                    CrashPoint::PromptMade.reached();
                     actor.command(Command::Run {
                         job: Box::new(engine_job),
                         trail,

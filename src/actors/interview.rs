@@ -11,6 +11,7 @@ use super::message::{
     Abandon, AddAnswer, AnswerScored, AnswerScorer, Begin, Case, Extend, Finish, OpenReport, ReportReady,
 };
 use super::room::Place;
+use crate::crash_points::CrashPoint;
 use crate::domain::gate;
 use crate::domain::interview::Interview;
 use crate::domain::outcome::{Flag, Outcome, Timing};
@@ -55,6 +56,7 @@ impl InterviewActor {
             interview: Arc::clone(&interview),
             due,
         });
+        CrashPoint::ReportExtended.reached();
         self.send(&interview, &[], Instant::now());
     }
 
@@ -86,6 +88,7 @@ impl InterviewActor {
                     model_hash: None,
                 },
             });
+            CrashPoint::GatedSent.reached();
             return;
         }
         self.doors.scorer.do_send(AnswerScorer {
@@ -95,6 +98,7 @@ impl InterviewActor {
             queued_at,
             place,
         });
+        CrashPoint::AnswerSent.reached();
     }
 }
 
@@ -115,7 +119,10 @@ impl Handler<Begin> for InterviewActor {
             done: context.address().recipient(),
         });
         context.wait(opened.into_actor(self).map(move |opened, actor, context| match opened {
-            Ok(()) => actor.send(&begin.interview, &begin.outcomes, begin.queued_at),
+            Ok(()) => {
+                CrashPoint::ReportOpened.reached();
+                actor.send(&begin.interview, &begin.outcomes, begin.queued_at);
+            }
             Err(_) => context.stop(), // the reports are shut down: this goes on at the next start
         }));
     }
@@ -141,6 +148,7 @@ impl Handler<ReportReady> for InterviewActor {
     type Result = ();
 
     fn handle(&mut self, _: ReportReady, context: &mut Self::Context) {
+        CrashPoint::LifeOver.reached();
         context.stop();
     }
 }
@@ -152,6 +160,7 @@ impl Handler<Abandon> for InterviewActor {
         // The report first: after that it asks the pool for nothing more, so what the pool forgets stays forgotten.
         let report = self.doors.abandon_report.send(abandon.clone());
         context.wait(report.into_actor(self).map(|_, actor, context: &mut Context<Self>| {
+            CrashPoint::ReportAbandoned.reached();
             actor.doors.abandon_work.do_send(abandon);
             context.stop();
         }));

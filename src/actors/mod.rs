@@ -18,6 +18,6 @@ pub mod report;
 pub mod room;
 mod seats;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trial;
 pub mod watch;

@@ -23,6 +23,7 @@ use super::memory;
 use super::message::{Abandon, AnswerScorer, Assign, Cause, Ended, EngineDown, EngineUp, Task, WriteNarrative};
 use super::queue::{Key, Queue, Work};
 use super::seats::{Seats, Step, bank_of};
+use crate::crash_points::CrashPoint;
 use crate::engine::job::{Disposition, JobId};
 use crate::scoring::{NARRATIVE_BANK, SCORING_BANK};
 use failing::Toll;
@@ -259,6 +260,7 @@ impl GpuPool {
             trail: work.row.as_ref().filter(|_| has_process).map(Row::trail),
         });
         self.seats.assign(engine, self.last_job, work);
+        CrashPoint::WorkAssigned.reached();
     }
 
     fn queue(&mut self, bank: usize) -> &mut Queue {
@@ -293,6 +295,7 @@ impl Handler<Adopt> for GpuPool {
         self.seats.adopt(adopt.actors);
         self.setup = Some(adopt.setup);
         self.attempts_max = adopt.attempts_max;
+        CrashPoint::ModelAdopted.reached();
         self.reconcile(context);
     }
 }
@@ -329,6 +332,7 @@ impl Handler<WriteNarrative> for GpuPool {
             outcomes: asked.outcomes,
         };
         self.admit(Work::new(asked.case, asked.interview, task, Instant::now(), None));
+        CrashPoint::NarrativeQueued.reached();
     }
 }
 
@@ -341,6 +345,7 @@ impl Handler<EngineUp> for GpuPool {
         if let (Some(device), Some(held)) = (device, up.held) {
             memory::weigh(&mut self.seats, &self.doors, &device, held);
         }
+        CrashPoint::EngineUp.reached();
         self.reconcile(context);
     }
 }
@@ -434,6 +439,7 @@ impl Handler<Abandon> for GpuPool {
     fn handle(&mut self, Abandon { life }: Abandon, context: &mut Self::Context) {
         self.answers.remove(&life);
         self.narratives.remove(&life);
+        CrashPoint::WorkForgotten.reached();
         for (id, job) in self.seats.forget(&life) {
             if let Some(doors) = self.doors.get(&id) {
                 doors.forget.do_send(Forget(job));

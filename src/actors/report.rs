@@ -13,6 +13,7 @@ use super::message::{
     Abandon, AnswerScored, Case, Extend, Life, Making, NarrativeWritten, OpenReport, Provide, ReportReady, Settle,
     WriteNarrative,
 };
+use crate::crash_points::CrashPoint;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::ids::AnswerId;
 use crate::domain::interview::Interview;
@@ -136,6 +137,7 @@ impl ReportActor {
             .any(|outcome| matches!(outcome.verdict, Verdict::Scored { .. }))
         {
             open.phase = Phase::Narrating;
+            CrashPoint::ReportWhole.reached();
             self.narrator.do_send(WriteNarrative {
                 case: Arc::clone(&open.case),
                 interview: Arc::clone(&open.interview),
@@ -179,7 +181,10 @@ impl ReportActor {
             provenance,
             times,
         ) {
-            Ok(report) => self.store_report(life.clone(), report, context),
+            Ok(report) => {
+                CrashPoint::ReportFolded.reached();
+                self.store_report(life.clone(), report, context);
+            }
             Err(error) => {
                 tracing::error!(interview = id, %error, "the report cannot be folded; it is tried again at the next start")
             }
@@ -195,9 +200,11 @@ impl ReportActor {
             let Some(open) = actor.open.remove(&life) else { return };
             match stored.map(|stored| stored || actor.is_reported(&life)) {
                 Ok(true) => {
+                    CrashPoint::ReportStored.reached();
                     tracing::info!(interview = life.interview_id.as_str(), "report stored");
                     actor.counters.report();
                     open.tell(&*actor.watchers, EventKind::ReportReady { status, overall });
+                    CrashPoint::ReportTold.reached();
                 }
                 Ok(false) => {} // another life's, or cancelled meanwhile
                 Err(error) => {
@@ -268,7 +275,10 @@ impl ReportActor {
     ) {
         let id = life.interview_id.as_str();
         let outcome = match recorded {
-            Ok(Recorded::Stored) => outcome,
+            Ok(Recorded::Stored) => {
+                CrashPoint::OutcomeRecorded.reached();
+                outcome
+            }
             Ok(Recorded::AlreadyThere) => match self.stored(life, answer_id) {
                 Some(first) => first,
                 None => return, // deleted or retried meanwhile
@@ -306,6 +316,7 @@ impl ReportActor {
         tracing::info!(interview = id, answer = answer_id.as_str(), state = ?outcome.verdict.state(), attempts = outcome.timing.attempts, "answer ended");
         open.outcomes[index] = Some(outcome);
         open.tell(&*self.watchers, kind);
+        CrashPoint::OutcomeTold.reached();
         self.check(life, context);
     }
 }
@@ -385,6 +396,7 @@ impl Handler<AnswerScored> for ReportActor {
     type Result = ();
 
     fn handle(&mut self, scored: AnswerScored, context: &mut Self::Context) {
+        CrashPoint::OutcomeArrived.reached();
         let AnswerScored {
             life,
             answer_id,

@@ -3,7 +3,7 @@
 mod failing;
 mod relief;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::engine_thread::{ModelFactory, Planned};
@@ -65,7 +65,8 @@ pub(super) struct Member {
     pub ready: bool,
     /// Scoring slots that it has.
     pub slots: usize,
-    pub running: HashMap<JobId, Work>,
+    /// In the order in which it was given.
+    pub running: BTreeMap<JobId, Work>,
     /// Whether the last that was heard of it is something that it wrote.
     is_proven: bool,
     setup: Arc<Setup>,
@@ -255,7 +256,7 @@ impl Seats {
                 id: self.last_id,
                 ready: false,
                 slots: seat.plan.slots,
-                running: HashMap::new(),
+                running: BTreeMap::new(),
                 is_proven: false,
                 setup: Arc::clone(setup),
                 resizing: false,
@@ -344,7 +345,7 @@ impl Seats {
         let mut forgotten = Vec::new();
         for member in self.members_mut() {
             let id = member.id;
-            let mine = member.running.extract_if(|_, work| work.case.life == *life);
+            let mine = member.running.extract_if(.., |_, work| work.case.life == *life);
             forgotten.extend(mine.map(|(job, _)| (id, job)));
         }
         forgotten

@@ -11,6 +11,7 @@ use super::lives::life_of;
 use crate::actors::message::Life;
 use crate::actors::pool::{DescribeLife, Standing};
 use crate::actors::room::{Full, Place};
+use crate::crash_points::CrashPoint;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::ids::{AnswerId, InterviewId};
 use crate::domain::interview::{Answer, AnswerDraft, Draft, Interview, Limits, Opening};
@@ -93,6 +94,7 @@ impl Daemon {
             Some(_) => Vec::new(),
             None => self.reserve(interview.answers().len())?,
         };
+        CrashPoint::RoomReserved.reached();
         let accept = Accept {
             interview,
             stays_open: opening == Opening::StaysOpen,
@@ -103,9 +105,12 @@ impl Daemon {
         let accepted = self.store.accept(accept).await.map_err(of_store)?;
         let answers = ids(&accepted.record.interview);
         if accepted.created {
+            CrashPoint::AcceptStored.reached();
             tracing::info!(interview = id.as_str(), answers = answers.len(), "accepted");
             self.tell(&id, EventKind::Accepted, 0, answers.len());
+            CrashPoint::AcceptTold.reached();
             self.engage(accepted.record, places);
+            CrashPoint::AcceptEngaged.reached();
         }
         Ok(Submitted {
             state: self.view(&id)?.state(),
@@ -158,7 +163,9 @@ impl Daemon {
                 Ok(added) => {
                     let reply = answered(&added.record, answer_id, added.created);
                     if added.created {
+                        CrashPoint::AnswerStored.reached();
                         self.engage(added.record, places);
+                        CrashPoint::AnswerEngaged.reached();
                     }
                     return Ok(reply);
                 }
@@ -193,7 +200,9 @@ impl Daemon {
             Ok((record, newly)) => {
                 let answers = ids(&record.interview);
                 if newly {
+                    CrashPoint::FinishStored.reached();
                     self.engage(record, Vec::new());
+                    CrashPoint::FinishEngaged.reached();
                 }
                 self.moved(id, answers)
             }
@@ -221,9 +230,11 @@ impl Daemon {
         let id = interview_id(id)?;
         let _turn = self.turns.of(&id).await;
         let record = self.store.reopen(&id, (self.clock)()).await.map_err(of_store)?;
+        CrashPoint::RetryStored.reached();
         tracing::info!(interview = id.as_str(), "retried");
         let answers = ids(&record.interview);
         self.engage(record, Vec::new());
+        CrashPoint::RetryEngaged.reached();
         self.moved(id, answers)
     }
 
@@ -236,8 +247,10 @@ impl Daemon {
     async fn cancel_in_turn(&self, id: InterviewId) -> Result<Cancelled, Fault> {
         let (record, newly) = self.store.cancel(&id).await.map_err(of_store)?;
         if newly {
+            CrashPoint::CancelStored.reached();
             tracing::info!(interview = id.as_str(), "cancelled");
             self.lives.abandon(&record);
+            CrashPoint::CancelAbandoned.reached();
             let total = record.interview.answers().len();
             self.tell(&id, EventKind::Cancelled, total, total);
         }
@@ -251,11 +264,13 @@ impl Daemon {
         let id = interview_id(id)?;
         let _turn = self.turns.of(&id).await;
         let was = self.store.delete(&id).await.map_err(of_store)?;
+        CrashPoint::DeleteStored.reached();
         tracing::info!(interview = id.as_str(), "deleted");
         self.losses().forget(id.as_str());
         if let Some(was) = &was {
             self.lives.abandon(&was.record);
         }
+        CrashPoint::DeleteAbandoned.reached();
         let (done, total) = was.map_or((0, 0), |was| (was.done(), was.total()));
         self.tell(&id, EventKind::Deleted, done, total);
         Ok(Deleted { deleted: true })

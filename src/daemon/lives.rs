@@ -14,13 +14,14 @@ use crate::actors::interview::{Doors, InterviewActor};
 use crate::actors::message::{Abandon, AddAnswer, Begin, Case, Finish, Life};
 use crate::actors::report::Clock;
 use crate::actors::room::{Place, Room};
+use crate::crash_points::CrashPoint;
 use crate::domain::ids::InterviewId;
 use crate::domain::time::Timestamp;
 use crate::store::{Record, Store, StoreError, View};
 
 /// While so many answers wait for slots, finished interviews that come later wait in the store: a rush costs memory for their ids and not for their
 /// texts. Far more than slots become free at a time, so that no engine ever waits for the store.
-const ANSWERS_AHEAD: usize = 512;
+pub const ANSWERS_AHEAD: usize = 512;
 
 pub struct Lives {
     arbiter: ArbiterHandle,
@@ -29,6 +30,7 @@ pub struct Lives {
     rubrics: Arc<Rubrics>,
     room: Arc<Room>,
     clock: Clock,
+    answers_ahead: usize,
     going: Mutex<Going>,
 }
 
@@ -65,6 +67,7 @@ pub fn life_of(record: &Record) -> Life {
 }
 
 impl Lives {
+    /// `answers_ahead`: how many answers wait in the pool before others wait in the store, usually [`ANSWERS_AHEAD`].
     pub fn new(
         arbiter: ArbiterHandle,
         doors: Doors,
@@ -72,6 +75,7 @@ impl Lives {
         rubrics: Arc<Rubrics>,
         room: Arc<Room>,
         clock: Clock,
+        answers_ahead: usize,
     ) -> Self {
         Self {
             arbiter,
@@ -80,6 +84,7 @@ impl Lives {
             rubrics,
             room,
             clock,
+            answers_ahead,
             going: Mutex::default(),
         }
     }
@@ -124,7 +129,7 @@ impl Lives {
 
     /// Whether enough answers wait in the pool, of `in_line` places that are not in it.
     fn has_enough(&self, in_line: usize) -> bool {
-        self.room.taken().saturating_sub(in_line) >= ANSWERS_AHEAD
+        self.room.taken().saturating_sub(in_line) >= self.answers_ahead
     }
 
     /// Begins what stands in line, as answers get slots. For as long as the daemon lives. Tells what cannot begin.
@@ -175,6 +180,7 @@ impl Lives {
             places: waiting.places,
             queued_at: waiting.since,
         });
+        CrashPoint::LifeBegun.reached();
         let is_open = view.record.due_since.is_none();
         let open = is_open.then(|| self.age(view.record.submitted_at));
         going.live.insert(life, Begun { case, actor, open });
@@ -305,7 +311,15 @@ mod tests {
             let arbiter = System::current().arbiter().clone();
             let room = Room::new(ANSWERS_AHEAD + 10);
             Self {
-                lives: Lives::new(arbiter, doors, store.clone(), rubrics, Arc::clone(&room), clock),
+                lives: Lives::new(
+                    arbiter,
+                    doors,
+                    store.clone(),
+                    rubrics,
+                    Arc::clone(&room),
+                    clock,
+                    ANSWERS_AHEAD,
+                ),
                 room,
                 store: store.clone(),
                 log,

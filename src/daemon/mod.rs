@@ -21,6 +21,8 @@ mod steps;
 #[cfg(test)]
 mod tests;
 mod turns;
+#[cfg(test)]
+mod world;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;

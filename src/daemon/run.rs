@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use super::faults::with_causes;
-use super::lives::{EngageError, Lives};
+use super::lives::{ANSWERS_AHEAD, EngageError, Lives};
 use super::rubrics::{Rubrics, RubricsError};
 use super::signals::Signals;
 use super::turns::Turns;
@@ -18,17 +18,19 @@ use crate::actors::gpu::start_engine;
 use crate::actors::in_flight::InFlight;
 use crate::actors::interview::Doors;
 use crate::actors::message::Settle;
-use crate::actors::pool::{BackOff, Drain, GpuPool, Outlets, Release};
-use crate::actors::report::{ReportActor, Watchers};
+use crate::actors::pool::{BackOff, Drain, GpuPool, Outlets, Release, StartEngine};
+use crate::actors::report::{Clock, ReportActor, Watchers};
 use crate::actors::room::Room;
+use crate::actors::watch::Deadlines;
 use crate::config::{Config, Loaded, Source};
+use crate::crash_points::CrashPoint;
 use crate::domain::event::Event;
 use crate::domain::ids::InterviewId;
 use crate::domain::time::Timestamp;
 use crate::socket::activation::{Passed, passed};
 use crate::socket::descriptors::connections_allowed;
 use crate::socket::hub::Hub;
-use crate::socket::listener::{Bound, SocketError, adopt, bind};
+use crate::socket::listener::{Connections, SocketError, adopt, bind};
 use crate::socket::options::Options;
 use crate::socket::server;
 use crate::store::{self, Opened, Reserve, Store, StoreError};
@@ -137,15 +139,11 @@ async fn live(
     let bound = bound.await;
     let bound = bound.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
     let (stop, stopping) = watch::channel(None);
-    let daemon = build(settings, source, opened.store, &bound, stop);
+    let daemon = build(settings, source, opened.store, ordinary(bound.connections()), stop);
     daemon.losses().note(opened.notes);
     daemon.recover();
     let beginner = Arc::clone(&daemon);
-    let beginning = async move {
-        let unbegun = |id: &InterviewId, error: &EngageError| beginner.does_not_begin(id.as_str(), error);
-        beginner.lives.keep_beginning(unbegun).await;
-    };
-    sockets.spawn(beginning); // it looks into the store, as requests do
+    sockets.spawn(async move { beginner.keep_beginning().await }); // it looks into the store, as requests do
     let (close, closed) = oneshot::channel::<()>();
     let path = bound.path().to_owned();
     let service = Arc::new(Arc::clone(&daemon));
@@ -163,7 +161,7 @@ async fn live(
     tokio::spawn(async move { keeper.tend_store().await });
     let ended = tokio::select! {
         drain = until_stopped(&daemon, &mut signals, stopping) => {
-            daemon.wind_down(drain, &mut signals).await;
+            daemon.wind_down(drain, signals.first()).await;
             Ok(())
         }
         () = daemon.broke_down() => Err(StartError::BrokeDown),
@@ -171,6 +169,7 @@ async fn live(
     drop(close);
     let _ = tokio::time::timeout(LAST_WRITES, server).await; // clients that do not read are not waited for
     daemon.store.shut_down().await;
+    CrashPoint::StoreClosed.reached();
     tracing::info!("stopped");
     ended
 }
@@ -222,13 +221,43 @@ impl Watchers for ToHub {
     }
 }
 
-pub(super) fn build(
+/// What a daemon is surrounded by; other things stand there in a simulation.
+pub(super) struct Surroundings<F> {
+    pub connections: Connections,
+    pub clock: Clock,
+    pub answers_ahead: usize,
+    /// Gives what starts engines, which count into the counters; their rates count from the moment.
+    pub engines: F,
+}
+
+/// What surrounds the daemon of a process.
+pub(super) fn ordinary(
+    connections: Connections,
+) -> Surroundings<impl FnOnce(Arc<Counters>, Arc<Deadlines>, Instant) -> StartEngine> {
+    Surroundings {
+        connections,
+        clock: now,
+        answers_ahead: ANSWERS_AHEAD,
+        engines: start_engine,
+    }
+}
+
+pub(super) fn build<F>(
     settings: Settings,
     source: Source,
     store: Store,
-    bound: &Bound,
+    surroundings: Surroundings<F>,
     stop: watch::Sender<Option<Duration>>,
-) -> Arc<Daemon> {
+) -> Arc<Daemon>
+where
+    F: FnOnce(Arc<Counters>, Arc<Deadlines>, Instant) -> StartEngine,
+{
+    let Surroundings {
+        connections,
+        clock,
+        answers_ahead,
+        engines,
+    } = surroundings;
     let started = Instant::now();
     let (hub, counters) = (Arc::new(Hub::default()), Arc::new(Counters::default()));
     let room = Room::new(settings.config.queue.max_queued_answers as usize);
@@ -242,7 +271,7 @@ pub(super) fn build(
         pool_address.clone().recipient(),
         watchers,
         Arc::clone(&counters),
-        now,
+        clock,
     )
     .start();
     let outlets = Outlets {
@@ -250,7 +279,7 @@ pub(super) fn build(
         narrative: reports.clone().recipient(),
     };
     let deadlines = Arc::new(settings.deadlines());
-    let start = start_engine(Arc::clone(&counters), Arc::clone(&deadlines), started);
+    let start = engines(Arc::clone(&counters), Arc::clone(&deadlines), started);
     let pool = GpuPool::new(start, outlets, BackOff::default(), started).remembering(in_flight(&store));
     let pool = pool_context.run(pool);
     let doors = Doors {
@@ -269,7 +298,8 @@ pub(super) fn build(
             store.clone(),
             Arc::clone(&rubrics),
             Arc::clone(&room),
-            now,
+            clock,
+            answers_ahead,
         ),
         turns: Turns::new(),
         store,
@@ -280,8 +310,8 @@ pub(super) fn build(
         pool,
         deadlines,
         reports,
-        connections: bound.connections(),
-        clock: now,
+        connections,
+        clock,
         started,
         source,
         started_with: settings.config.clone(),
@@ -321,7 +351,7 @@ async fn until_stopped(
 
 impl Daemon {
     /// Feeds what is unfinished in the store into the ordinary path. May be repeated: what is under way stays so.
-    fn recover(&self) {
+    pub(super) fn recover(&self) {
         let unfinished = match self.store.unfinished() {
             Ok(unfinished) => unfinished,
             Err(StoreError::Full(_)) => return, // it could not be opened; this comes again when it has been
@@ -340,6 +370,7 @@ impl Daemon {
         for record in unfinished.records {
             let places = self.room.recover(record.interview.answers().len());
             self.engage(record, places);
+            CrashPoint::LifeRecovered.reached();
         }
     }
 
@@ -354,8 +385,14 @@ impl Daemon {
         self.losses().add_stuck(name);
     }
 
+    /// Begins what stands in line, as answers get slots.
+    pub(super) async fn keep_beginning(&self) {
+        let unbegun = |id: &InterviewId, error: &EngageError| self.does_not_begin(id.as_str(), error);
+        self.lives.keep_beginning(unbegun).await;
+    }
+
     /// Has the store look after its disk; sets to work what is unfinished in it whenever it has been opened.
-    async fn tend_store(&self) {
+    pub(super) async fn tend_store(&self) {
         loop {
             tokio::time::sleep(STORE_INTERVAL).await;
             if let Some(notes) = self.store.tend((self.clock)()).await {
@@ -373,7 +410,7 @@ impl Daemon {
     }
 
     /// Looks for open interviews that nobody finishes.
-    async fn look_for_forgotten(&self) {
+    pub(super) async fn look_for_forgotten(&self) {
         loop {
             let ttl = Duration::from_secs(self.settings().config.interview.open_ttl_s);
             tokio::time::sleep((ttl / 4).clamp(Duration::from_millis(100), EXPIRY_INTERVAL_MAX)).await;
@@ -391,28 +428,35 @@ impl Daemon {
         Duration::from_secs(self.settings().config.daemon.drain_s)
     }
 
-    /// Lets running answers end, and what has ended be stored, within `drain`.
-    async fn wind_down(&self, drain: Duration, signals: &mut Signals) {
+    /// Lets running answers end, and what has ended be stored, within `drain`; sooner after a `signal`.
+    pub(super) async fn wind_down(&self, drain: Duration, signal: impl Future<Output = ()>) {
         self.draining.store(true, Ordering::Relaxed);
         self.stop.send_replace(Some(drain));
-        let deadline = self.drain_answers(drain, signals).await;
-        let left = || deadline.saturating_duration_since(Instant::now()).max(LAST_REQUESTS);
+        let deadline = self.drain_answers(drain, signal).await;
+        CrashPoint::Drained.reached();
+        let left = || {
+            deadline
+                .saturating_duration_since(tokio::time::Instant::now())
+                .max(LAST_REQUESTS)
+        };
         // Engines stop before what they run on is taken away from them.
         let _ = tokio::time::timeout(left(), self.pool.send(Release)).await;
+        CrashPoint::EnginesReleased.reached();
         let _ = tokio::time::timeout(left(), self.reports.send(Settle)).await;
+        CrashPoint::ReportsSettled.reached();
         self.over.send_replace(true);
     }
 
     /// Gives running answers most of `drain`, or of what a signal leaves of it. Until when everything is to have ended.
-    async fn drain_answers(&self, mut drain: Duration, signals: &mut Signals) -> Instant {
-        let begun = Instant::now();
+    async fn drain_answers(&self, mut drain: Duration, signal: impl Future<Output = ()>) -> tokio::time::Instant {
+        let begun = tokio::time::Instant::now();
         let for_answers = |drain: Duration| (drain - (drain / 4).min(LAST_WRITES)).saturating_sub(begun.elapsed());
         let mut drained = std::pin::pin!(self.pool.send(Drain));
         let in_time = tokio::select! {
             biased;
             drained = tokio::time::timeout(for_answers(drain), &mut drained) => drained.is_ok(),
             // An operator's `shutdown` may give hours; a signal gives what it always does.
-            () = signals.first() => {
+            () = signal => {
                 drain = drain.min(begun.elapsed() + self.drain());
                 tokio::time::timeout(for_answers(drain), &mut drained).await.is_ok()
             }

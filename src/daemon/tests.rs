@@ -6,23 +6,18 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::run::build;
+use super::run::{build, ordinary};
 use super::{Daemon, Settings};
 use crate::config::{Config, Source};
 use crate::domain::interview::{AnswerDraft, Draft};
 use crate::socket::call::{Call, Format};
 use crate::socket::fault::{Fault, Kind};
-use crate::socket::listener::bind;
-use crate::socket::options::Options;
+use crate::socket::listener::Connections;
 use crate::socket::service::{Role, Service};
 use crate::store::Store;
 
 /// A daemon without a model, as far as requests see it.
 async fn daemon(folder: &Path, store: Store) -> Arc<Daemon> {
-    let socket = Options {
-        path: folder.join("d.sock"),
-        ..Options::default()
-    };
     let source = Source {
         config: None,
         environment: Vec::new(),
@@ -30,9 +25,9 @@ async fn daemon(folder: &Path, store: Store) -> Arc<Daemon> {
         system_file: folder.join("none.toml"),
         sets: Vec::new(),
     };
-    let bound = bind(&socket).await.unwrap();
     let settings = Settings::new(Config::default()).unwrap();
-    build(settings, source, store, &bound, watch::channel(None).0)
+    let surroundings = ordinary(Connections::default());
+    build(settings, source, store, surroundings, watch::channel(None).0)
 }
 
 async fn ask(daemon: &Arc<Daemon>, call: Call) -> Result<Value, Fault> {

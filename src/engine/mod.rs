@@ -15,7 +15,7 @@ pub mod simulated;
 mod slots;
 pub mod step;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use step::{Engine, Options, Phase, Resized, SlotView, StepReport};
 

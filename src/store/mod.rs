@@ -6,6 +6,8 @@
 //!
 //! [`open`] is what is done about damage, with a [`census`] of what is there; [`space`] what is done about a disk that fills up.
 
+#[cfg(test)]
+pub(crate) mod by_hand;
 mod census;
 mod disk;
 mod error;

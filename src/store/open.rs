@@ -1,8 +1,8 @@
 //! Opening the store, and what is done when it is damaged.
 
 use std::fmt::Display;
-use std::fs::{self, DirBuilder};
-use std::io::ErrorKind;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,11 @@ use super::shelf::{Changes, Shelf};
 use super::space::Ballast;
 use super::verbs::Counts;
 use super::writer::{OPENING_BYTES, said};
+use crate::crash_points::CrashPoint;
 use crate::domain::time::Timestamp;
+
+/// The file that is there while a store is begun: what else is there was told to nobody.
+const UNBORN: &str = "unborn";
 
 /// What is behind a store's name when it was moved aside as a whole; the time follows.
 pub const QUARANTINE: &str = ".quarantine-";
@@ -153,6 +157,9 @@ fn make_folder(path: &Path) -> Result<(), StoreError> {
 /// Opens sled and reads everything that starting needs. sled panics on some damage; that is damage too.
 fn attempt(path: &Path, options: &Options) -> Result<(Shelf, Census), Failure> {
     let begun = has_begun(path);
+    if !begun {
+        mark_unborn(path).map_err(|source| failed("begin the store in", path, source))?;
+    }
     census::check_length(path)?;
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let shelf = database(path, options)?;
@@ -160,7 +167,12 @@ fn attempt(path: &Path, options: &Options) -> Result<(Shelf, Census), Failure> {
             // sled takes a log that it cannot read for one that has just begun, and would write over it.
             return Err(Failure::Damaged("nothing can be read of what was in it".to_owned()));
         }
+        CrashPoint::StoreMade.reached();
         let version = begin(&shelf)?;
+        CrashPoint::StoreBegun.reached();
+        if !begun {
+            mark_born(path).map_err(|source| failed("begin the store in", path, source))?;
+        }
         let census = census::take(&shelf)?;
         census.check(path)?;
         if version < format::VERSION {
@@ -177,6 +189,17 @@ fn attempt(path: &Path, options: &Options) -> Result<(Shelf, Census), Failure> {
         }
         other => other,
     }
+}
+
+fn mark_unborn(path: &Path) -> io::Result<()> {
+    File::create(path.join(UNBORN))?.sync_all()?;
+    sync(path)
+}
+
+fn mark_born(path: &Path) -> io::Result<()> {
+    sync(&path.join("db"))?;
+    fs::remove_file(path.join(UNBORN))?;
+    sync(path)
 }
 
 /// Whether there was ever something in the folder.
@@ -237,14 +260,16 @@ fn is_damage(error: &sled::Error) -> bool {
     }
 }
 
-/// Removes what sled would stumble over: a snapshot that a kill or a full disk kept from being finished, which it takes for the newest, and
+/// Removes what sled would stumble over: a store that a kill kept from being begun, which looks like one that was damaged; a snapshot that a kill or a full disk kept from being finished, which it takes for the newest, and
 /// settings that are damaged, which it makes anew.
 fn tidy(path: &Path, now: Timestamp, notes: &mut Vec<String>) -> Result<(), StoreError> {
     if !is_free(path).map_err(|source| failed("look for the lock of", path, source))? {
         return Err(StoreError::Locked { path: path.to_owned() });
     }
+    let is_unborn = path.join(UNBORN).exists();
     for name in names(path)? {
-        if name.starts_with("snap.") && name.ends_with(".generating") {
+        let is_unfinished = name.starts_with("snap.") && (is_unborn || name.ends_with(".generating"));
+        if is_unfinished || is_unborn && ["db", "conf"].contains(&name.as_str()) {
             let file = path.join(name);
             fs::remove_file(&file).map_err(|source| failed("remove", &file, source))?;
         }

@@ -18,6 +18,7 @@ use super::open;
 use super::shelf::Shelf;
 use super::space::{Ballast, Room, is_full};
 use super::verbs::{Books, Counts};
+use crate::crash_points::CrashPoint;
 use crate::domain::time::Timestamp;
 
 /// Verbs that may wait, and the most of them that share one flush.
@@ -172,28 +173,33 @@ impl Writer {
     /// Runs until it is told to stop or nobody is left who could ask; then lets go of the database, and of `running`.
     pub fn run(mut self, mut inbox: mpsc::Receiver<Message>, running: watch::Sender<()>) {
         while let Some(first) = inbox.blocking_recv() {
-            let mut work = Vec::new();
-            let mut message = Some(first);
-            while let Some(next) = message {
-                match next {
-                    Message::Work(one) => work.push(one),
-                    Message::Tend(now, reply) => {
-                        let _ = reply.send(self.tend(now)); // who asked may have gone
-                    }
-                    // What was sent before is still received.
-                    Message::Stop => inbox.close(),
-                }
-                message = if work.len() < WAITING_MAX {
-                    inbox.try_recv().ok()
-                } else {
-                    None
-                };
-            }
-            self.serve(work);
+            self.turn(first, &mut inbox);
         }
         self.serve_held();
         self.release();
         drop(running);
+    }
+
+    /// Takes what waits behind a first message, and does it.
+    pub fn turn(&mut self, first: Message, inbox: &mut mpsc::Receiver<Message>) {
+        let mut work = Vec::new();
+        let mut message = Some(first);
+        while let Some(next) = message {
+            match next {
+                Message::Work(one) => work.push(one),
+                Message::Tend(now, reply) => {
+                    let _ = reply.send(self.tend(now)); // who asked may have gone
+                }
+                // What was sent before is still received.
+                Message::Stop => inbox.close(),
+            }
+            message = if work.len() < WAITING_MAX {
+                inbox.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        self.serve(work);
     }
 
     fn serve(&mut self, mut work: Vec<Box<dyn Work>>) {
@@ -211,6 +217,7 @@ impl Writer {
                 true => self.held.push(one),
                 false => one.answer(stopped.as_ref()),
             }
+            CrashPoint::VerbAnswered.reached();
         }
         self.shared.held.store(self.held.len(), Ordering::Relaxed);
     }
@@ -244,16 +251,21 @@ impl Writer {
             .ok_or(Trouble::Broken("it has been shut down".to_owned()))?;
         let mut books = Books::new(shelf, *lock(&self.shared.counts), room);
         let disk = &mut self.disk;
+        CrashPoint::RoundBegun.reached();
         let ran = catch_unwind(AssertUnwindSafe(|| -> Result<Counts, Trouble> {
             for one in work {
                 one.apply(&mut books);
                 books.failure().map_err(|error| of_sled("a write", &error))?;
+                CrashPoint::VerbApplied.reached();
             }
             if books.has_changed() {
+                CrashPoint::RoundApplied.reached();
                 shelf.db.flush().map_err(|error| of_sled("a flush", &error))?;
+                CrashPoint::RoundFlushed.reached();
                 // After this nobody knows what the kernel has dropped, whatever it says was lacking.
                 disk.sync()
                     .map_err(|error| Trouble::Broken(format!("a sync failed: {error}")))?;
+                CrashPoint::RoundSynced.reached();
             }
             Ok(books.counts())
         }));
@@ -377,7 +389,7 @@ impl Writer {
     }
 
     /// Closes the database and returns when its lock is free.
-    fn release(&mut self) {
+    pub fn release(&mut self) {
         let shelf = write(&self.shared.shelf).take();
         let was_well = shelf.is_some() && self.stopped().is_none();
         close(&self.shared, shelf);
@@ -391,7 +403,7 @@ impl Writer {
     }
 }
 
-fn close(shared: &Shared, shelf: Option<Shelf>) {
+pub(super) fn close(shared: &Shared, shelf: Option<Shelf>) {
     if shelf.is_none() {
         return;
     }
@@ -436,7 +448,7 @@ pub(super) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+pub(super) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 

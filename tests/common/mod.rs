@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// What a model can be told to fail on.
+pub const STAR: &str = "★";
+
 /// Nothing in a test waits longer than this.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -115,6 +118,17 @@ impl World {
         world
     }
 
+    /// Has a simulated model fail on every prompt with a [`STAR`], or on none.
+    pub fn fail_on_stars(&self, fails: bool) {
+        let tokenizer = tokenizers::Tokenizer::from_file(repository().join("models/demo/tokenizer.json")).unwrap();
+        let star = tokenizer.encode(STAR, false).unwrap();
+        let file = self.path("model/simulated.json");
+        let mut simulated: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let fault = json!({"when": {"token": star.get_ids().last().unwrap()}, "what": "failed"});
+        simulated["faults"] = json!(Vec::from_iter(fails.then_some(fault)));
+        std::fs::write(file, simulated.to_string()).unwrap();
+    }
+
     /// A model of that folder, which may be relative to the world's own.
     pub fn with_model(model: &Path) -> Self {
         let sets = vec![
@@ -197,21 +211,30 @@ impl World {
 
     /// As [`Self::start`], by a command that becomes the daemon.
     pub fn start_by(&self, mut command: Command) -> Daemon {
+        self.launch(&mut command)
+            .unwrap_or_else(|status| panic!("{status}; log:\n{}", self.log()))
+    }
+
+    /// As [`Self::start_by`]; an error if it ends before it accepts connections.
+    pub fn launch(&self, serve: &mut Command) -> Result<Daemon, ExitStatus> {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.folder.path().join("log"))
             .unwrap();
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut child = serve.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
             .unwrap();
+        if line.is_empty() {
+            return Err(child.wait().unwrap());
+        }
         assert!(line.starts_with("ready socket="), "{line:?}; log:\n{}", self.log());
-        Daemon {
+        Ok(Daemon {
             child,
             socket: self.folder.path().join("d.sock"),
-        }
+        })
     }
 
     /// Starts a daemon and waits until its model takes work.
@@ -236,8 +259,17 @@ impl Daemon {
         Client::connect(&self.socket)
     }
 
+    /// `None` if it is gone.
+    pub fn try_connect(&self) -> Option<Client> {
+        UnixStream::connect(&self.socket).ok().map(Client::over)
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// kill -9.
@@ -266,7 +298,10 @@ impl Drop for Daemon {
 
 impl Client {
     pub fn connect(socket: &Path) -> Self {
-        let stream = UnixStream::connect(socket).unwrap();
+        Self::over(UnixStream::connect(socket).unwrap())
+    }
+
+    fn over(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self {
             reader: BufReader::new(stream.try_clone().unwrap()),

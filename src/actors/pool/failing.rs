@@ -10,6 +10,7 @@ use crate::actors::message::{Moments, Outage, Undone};
 use crate::actors::queue::{Key, Work};
 use crate::actors::seats::{Death, Sick, bank_of};
 use crate::actors::trial::Blame;
+use crate::crash_points::CrashPoint;
 use crate::engine::job::Disposition;
 
 /// An answer that stops the engine so often, with nothing beside it, is not run again.
@@ -72,6 +73,7 @@ impl GpuPool {
             // The last attempt is made without company, in case the company was the trouble.
             work.alone |= work.failures + 1 >= self.attempts_max;
             self.queue(bank_of(&work.task)).push(work);
+            CrashPoint::WorkPutBack.reached();
         } else {
             self.outlets.given_up(work, undone.reason, Some(moments));
         }

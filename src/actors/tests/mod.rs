@@ -2,7 +2,7 @@
 
 mod abandoned;
 mod chain;
-mod chance;
+pub mod chance;
 mod engines;
 mod failures;
 mod gpu;

@@ -15,7 +15,7 @@ use super::scheduler::Cutting;
 use super::simulated::Simulated;
 use super::{Engine, Options, TokenId, choice};
 
-const VOCABULARY: usize = 97;
+pub(crate) const VOCABULARY: usize = 97;
 const TILE: usize = 16;
 const CHUNK: usize = 48;
 const CONTEXT: usize = 1_600;
@@ -25,7 +25,7 @@ type Outcomes = BTreeMap<JobId, Result<Output, Failure>>;
 
 /// One move of a grammar.
 #[derive(Debug, Clone)]
-enum Move {
+pub(crate) enum Move {
     /// So many tokens, which follow from what was chosen before.
     Force(usize),
     Choose(TokenSet),
@@ -35,7 +35,7 @@ enum Move {
 }
 
 /// A grammar that plays its moves, then ends; and insists on being asked and told in turns.
-struct Grammar {
+pub(crate) struct Grammar {
     moves: std::vec::IntoIter<Move>,
     now: Option<Move>,
     /// Whether it was asked what the move allows.
@@ -85,17 +85,17 @@ impl Constraint for Grammar {
 
 /// A job that can be built again and again.
 #[derive(Debug, Clone)]
-struct Spec {
+pub(crate) struct Spec {
     id: u64,
     bank: usize,
-    prompt: Vec<TokenId>,
+    pub prompt: Vec<TokenId>,
     moves: Vec<Move>,
     output_max: usize,
     alone: bool,
 }
 
 impl Spec {
-    fn new(id: u64, prompt: Vec<TokenId>, moves: Vec<Move>) -> Self {
+    pub fn new(id: u64, prompt: Vec<TokenId>, moves: Vec<Move>) -> Self {
         Self {
             id,
             bank: 0,
@@ -116,7 +116,7 @@ impl Spec {
         }
     }
 
-    fn job(&self) -> Job {
+    pub fn job(&self) -> Job {
         Job {
             id: JobId(self.id),
             bank: self.bank,
@@ -128,7 +128,7 @@ impl Spec {
     }
 
     /// What the job must give: its stretches go straight through a model of one slot.
-    fn expected(&self) -> Output {
+    pub fn expected(&self) -> Output {
         let mut model = Simulated::new(shape(&[1]), SEED);
         let slot = SlotId { bank: 0, index: 0 };
         let cutting = Cutting::new(CHUNK, TILE);
@@ -242,11 +242,11 @@ fn shape(slots: &[usize]) -> ModelShape {
     }
 }
 
-fn simulated(slots: &[usize]) -> Simulated {
+pub(crate) fn simulated(slots: &[usize]) -> Simulated {
     Simulated::new(shape(slots), SEED)
 }
 
-fn engine(model: impl Model + 'static) -> Engine {
+pub(crate) fn engine(model: impl Model + 'static) -> Engine {
     let options = Options {
         chunk_tokens: CHUNK,
         gap: 2,

@@ -38,6 +38,26 @@ async fn the_folder_is_made_for_nobody_else_to_read() {
 }
 
 #[tokio::test]
+async fn a_store_that_was_never_begun_is_begun_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    fs::create_dir(&path).unwrap();
+    for (name, text) in [
+        ("unborn", ""),
+        ("db", "half a page"),
+        ("conf", "half"),
+        ("snap.0000", ""),
+    ] {
+        fs::write(path.join(name), text).unwrap();
+    }
+    let begun = store(folder.path());
+    begun.accept(whole("iv", &["하나"])).await.unwrap();
+    begun.shut_down().await;
+    assert!(!path.join("unborn").exists());
+    assert_eq!(store(folder.path()).counted(), [0, 1, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
 async fn a_store_in_use_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let _store = store(folder.path());

@@ -1,0 +1,249 @@
+//! What clients ask, and which answers the protocol allows: judged by every state that the interview had between question and answer.
+
+use serde_json::Value;
+
+use super::process::Process;
+use crate::domain::ids::InterviewId;
+use crate::domain::interview::{Answer, AnswerDraft, Draft, Interview, Limits, Opening};
+use crate::domain::state::InterviewState;
+use crate::socket::call::{Call, Format};
+use crate::socket::fault::{Fault, Kind};
+use crate::socket::service::Reply;
+use crate::store::{Phase, View};
+
+/// What is asked of an interview.
+#[derive(Debug, Clone)]
+pub enum Op {
+    Submit(Draft),
+    Open(Draft),
+    Answer(AnswerDraft),
+    Finish,
+    Retry,
+    Cancel,
+    Delete,
+    Get,
+    Report,
+    /// In milliseconds of the world's clock.
+    Wait {
+        until: i64,
+    },
+}
+
+/// A question on its way.
+#[derive(Debug)]
+pub struct Asked {
+    pub ticket: u64,
+    pub id: InterviewId,
+    pub op: Op,
+    /// How the interview was stored since the question was asked.
+    pub views: Vec<Option<View>>,
+    /// The most places that were taken meanwhile.
+    pub taken_max: usize,
+    /// Whether the daemon accepted nothing at some time, and all the time.
+    pub was_draining: bool,
+    /// Whether the store refused something at some time.
+    pub was_in_trouble: bool,
+    pub draining_only: bool,
+}
+
+impl Op {
+    pub fn changes(&self) -> bool {
+        !matches!(self, Self::Get | Self::Report | Self::Wait { .. })
+    }
+
+    pub fn call(&self, id: &InterviewId, now: i64) -> Call {
+        let interview_id = id.to_string();
+        match self.clone() {
+            Self::Submit(draft) => Call::Submit(draft),
+            Self::Open(draft) => Call::Open(draft),
+            Self::Answer(answer) => Call::Answer { interview_id, answer },
+            Self::Finish => Call::Finish { interview_id },
+            Self::Retry => Call::Retry { interview_id },
+            Self::Cancel => Call::Cancel { interview_id },
+            Self::Delete => Call::Delete { interview_id },
+            Self::Get => Call::Get { interview_id },
+            Self::Report => Call::Report {
+                interview_id,
+                format: Format::Json,
+            },
+            Self::Wait { until } => Call::WaitForReport {
+                interview_id,
+                timeout_ms: (until - now) as u64,
+                format: Format::Json,
+            },
+        }
+    }
+
+    /// Places that it needs in the queue.
+    fn places(&self) -> Option<usize> {
+        match self {
+            Self::Submit(draft) | Self::Open(draft) => Some(draft.answers.len()),
+            Self::Answer(_) => Some(1),
+            _ => None,
+        }
+    }
+
+    /// What the protocol says to this, of an interview that is stored so. The error is its kind.
+    fn due(&self, view: Option<&View>, now: i64) -> Result<(), Kind> {
+        let Some(view) = view else {
+            return match self {
+                Self::Submit(_) | Self::Open(_) => Ok(()),
+                _ => Err(Kind::NotFound),
+            };
+        };
+        let fails_if = |fails: bool, kind| if fails { Err(kind) } else { Ok(()) };
+        let phase = view.record.phase;
+        match self {
+            Self::Submit(draft) | Self::Open(draft) => fails_if(!is_opened_by(view, draft), Kind::Conflict),
+            Self::Answer(draft) => {
+                let mut answers = view.record.interview.answers().iter();
+                let known = answers.find(|answer| draft.answer_id.as_deref() == Some(answer.id.as_str()));
+                let conflicts = known.map_or(phase != Phase::Open, |known| !is_same(known, draft));
+                fails_if(conflicts, Kind::Conflict)
+            }
+            Self::Finish if phase == Phase::Open && view.total() == 0 => Err(Kind::InvalidParams),
+            Self::Finish => fails_if(
+                phase == Phase::Cancelled && view.record.due_since.is_none(),
+                Kind::Conflict,
+            ),
+            Self::Retry => {
+                let narrated = view.report.is_some_and(|report| report.has_narrative);
+                let may = match view.state() {
+                    InterviewState::Partial => true,
+                    InterviewState::Complete => !narrated,
+                    _ => false,
+                };
+                fails_if(!may, Kind::Conflict)
+            }
+            Self::Cancel => fails_if(view.state().is_reported(), Kind::Conflict),
+            Self::Delete | Self::Get => Ok(()),
+            Self::Report | Self::Wait { .. } if phase == Phase::Cancelled => Err(Kind::Conflict),
+            Self::Report => fails_if(view.report.is_none(), Kind::NotReady),
+            Self::Wait { until } if view.report.is_none() && now < *until => Err(Kind::Internal), // it waits
+            Self::Wait { .. } => fails_if(view.report.is_none(), Kind::NotReady),
+        }
+    }
+}
+
+/// The interview that a draft is, under the world's rubric.
+pub fn interview_of(draft: &Draft, opening: Opening) -> Interview {
+    let unused = InterviewId::parse("unused").unwrap();
+    let rubric = crate::actors::tests::rubric();
+    Interview::new(draft.clone(), unused, opening, &rubric, &Limits::default()).unwrap()
+}
+
+pub fn is_same(answer: &Answer, draft: &AnswerDraft) -> bool {
+    answer.text == draft.answer && answer.stage == draft.stage && answer.question == draft.question
+}
+
+fn is_opened_by(view: &View, draft: &Draft) -> bool {
+    let drafted = interview_of(draft, Opening::StaysOpen);
+    let stored = &view.record.interview;
+    stored.position == drafted.position && stored.answers().get(..view.record.opened) == Some(drafted.answers())
+}
+
+impl Asked {
+    /// The reply in words, which are the same in every repetition: reports tell of real time too.
+    pub fn heard(&self, reply: &Result<Reply, Fault>) -> String {
+        let ticket = self.ticket;
+        match (reply, &self.op) {
+            (Ok(_), Op::Report | Op::Wait { .. }) => format!("client {ticket} has a report"),
+            (reply, _) => format!("client {ticket} hears {reply:?}"),
+        }
+    }
+
+    /// Whether the reply is one that the protocol allows.
+    pub fn check(&self, reply: &Result<Reply, Fault>, process: &Process, now: i64) {
+        let views = || self.views.iter().map(Option::as_ref);
+        match reply {
+            Err(fault) => {
+                let from_without = match fault.kind {
+                    Kind::Storage => self.was_in_trouble || process.is_in_trouble(),
+                    // Who waits for a report is told when the daemon stops.
+                    Kind::Draining => {
+                        self.was_draining && (self.op.places().is_some() || matches!(self.op, Op::Wait { .. }))
+                    }
+                    Kind::Busy => {
+                        let max = process.daemon.room.max();
+                        self.op
+                            .places()
+                            .is_some_and(|places| self.taken_max.saturating_add(places) > max)
+                    }
+                    _ => false,
+                };
+                let allowed = from_without || views().any(|view| self.op.due(view, now) == Err(fault.kind));
+                assert!(allowed, "{self:?} was refused: {fault:?}");
+            }
+            Ok(reply) => {
+                assert!(
+                    !(self.draining_only && self.op.places().is_some()),
+                    "{self:?} was accepted while draining"
+                );
+                let may = views().any(|view| self.op.due(view, now).is_ok()) || self.is_hidden_retry();
+                assert!(may, "{self:?} was answered: {reply}");
+                let result: Value = serde_json::from_str(reply.get()).unwrap();
+                self.check_effect(self.views.last().unwrap().as_ref(), &result);
+                self.check_reading(&result);
+            }
+        }
+    }
+
+    /// Whether a report and its retry came in one round, so that nobody saw the interview between them.
+    fn is_hidden_retry(&self) -> bool {
+        let hidden = |pair: &[Option<View>]| match pair {
+            [Some(old), Some(new)] => {
+                let reported = new.report.map(|report| report.generation);
+                old.state() == InterviewState::Reporting && reported == Some(old.record.generation)
+            }
+            _ => false,
+        };
+        matches!(self.op, Op::Retry) && self.views.windows(2).any(hidden)
+    }
+
+    /// What was acknowledged is stored.
+    fn check_effect(&self, view: Option<&View>, result: &Value) {
+        let record = view.map(|view| &view.record);
+        let took_effect = match &self.op {
+            Op::Submit(draft) | Op::Open(draft) => view.is_some_and(|view| is_opened_by(view, draft)),
+            Op::Answer(draft) => record.is_some_and(|record| {
+                let mut answers = record.interview.answers().iter();
+                answers.any(|answer| draft.answer_id.as_deref() == Some(answer.id.as_str()) && is_same(answer, draft))
+            }),
+            Op::Finish => record.is_some_and(|record| record.due_since.is_some()),
+            Op::Retry => {
+                let before = self.views[0].as_ref().map(|view| view.record.generation);
+                record.map(|record| record.generation) > before
+            }
+            Op::Cancel => record.is_some_and(|record| record.phase == Phase::Cancelled),
+            Op::Delete => record.is_none(),
+            Op::Get | Op::Report | Op::Wait { .. } => true,
+        };
+        assert!(took_effect, "{self:?} was acknowledged ({result}) and is not stored");
+    }
+
+    /// What is told was stored at some time since it was asked.
+    fn check_reading(&self, result: &Value) {
+        if !matches!(self.op, Op::Get) {
+            return;
+        }
+        let told = |view: &View| {
+            let answers = view.record.interview.answers().iter().zip(&view.outcomes);
+            let answers_told = result["answers"].as_array().unwrap();
+            let mut all = answers.zip(answers_told);
+            view.total() == answers_told.len()
+                && result["state"] == view.state().as_str()
+                && result["done"] == view.done()
+                && result["total"] == view.total()
+                && all.all(|((answer, outcome), told)| {
+                    let score = outcome.as_ref().and_then(|outcome| outcome.verdict.score());
+                    told["answer_id"] == answer.id.as_str()
+                        && told.get("score")
+                            == serde_json::to_value(score)
+                                .ok()
+                                .filter(|score| !score.is_null())
+                                .as_ref()
+                })
+        };
+        assert!(self.views.iter().flatten().any(told), "{self:?}: never was it {result}");
+    }
+}
