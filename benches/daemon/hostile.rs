@@ -2,6 +2,7 @@
 //!
 //! INTERVIEWD_BENCH_SECONDS is how long each attack goes on, INTERVIEWD_BENCH_ATTACK a part of the name of the only one.
 
+#[allow(dead_code, reason = "the tests take fewer of them")]
 #[path = "../../tests/hostile/attacks.rs"]
 mod attacks;
 

@@ -25,6 +25,9 @@ pub struct Target<'a> {
     pub enough: &'a AtomicBool,
 }
 
+/// How many of [`ATTACKS`] the tests take: in a debug build the others take a minute to be worked off.
+pub const SHORT: usize = 8;
+
 pub const ATTACKS: [Attack; 13] = [
     attack("500 slow clients", 64, slow_clients),
     attack("64 MiB line", 64, long_line),
