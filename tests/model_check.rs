@@ -451,7 +451,7 @@ fn a_crash_while_the_model_runs_is_an_error_of_that_step_and_never_success() {
         assert!(killed.unwrap().success());
         let rest: Vec<_> = lines.collect();
         let text = rest.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
-        for word in ["error logits", word, "skipped scoring", "Not usable"] {
+        for word in ["error logits", word, "scoring: not looked at", "Not usable"] {
             assert!(text.contains(word), "{word} is not in: {text}");
         }
         assert_eq!(parent.wait().unwrap().code(), Some(1));

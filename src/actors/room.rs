@@ -41,6 +41,11 @@ impl Room {
         self.taken.load(Ordering::Relaxed)
     }
 
+    /// Has whoever waits for [`Self::freed`] look again, though no place was given back.
+    pub fn look_again(&self) {
+        self.freed.notify_one();
+    }
+
     /// Until a place is given back, or at once if one was since this last returned. For one who waits.
     pub async fn freed(&self) {
         self.freed.notified().await;

@@ -36,7 +36,7 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 pub(super) fn check(config: &Config) -> Checked {
     within("daemon.drain_s", config.daemon.drain_s, 0..=DAY_S)?;
     check_socket(&config.socket)?;
-    path("store.path", &config.store.path)?;
+    check_store_path(&config.store.path)?;
     within("store.ballast_mib", config.store.ballast_mib, 0..=DISK_MIB_MAX)?;
     within("store.free_floor_mib", config.store.free_floor_mib, 0..=DISK_MIB_MAX)?;
     check_backup(config)?;
@@ -93,6 +93,18 @@ fn check_socket(socket: &SocketSection) -> Checked {
     within("socket.idle_s", socket.idle_s, 1..=DAY_S)?;
     within("socket.write_timeout_s", socket.write_timeout_s, 1..=3_600)?;
     within("socket.events_queued_max", socket.events_queued_max, 1..=65_536)
+}
+
+/// Backups, and what had to be moved aside, lie beside the store under its name.
+fn check_store_path(store: &Path) -> Checked {
+    path("store.path", store)?;
+    match store.file_name() {
+        Some(_) => Ok(()),
+        None => impossible(
+            "store.path",
+            format!("is {:?}, but must end with the name of a folder", store.display()),
+        ),
+    }
 }
 
 fn check_backup(config: &Config) -> Checked {
@@ -239,6 +251,10 @@ mod tests {
     #[test]
     fn paths_are_neither_empty_nor_longer_than_the_system_takes() {
         assert!(problem(|c| c.store.path = "".into()).is_some_and(|p| p.starts_with("store.path is empty")));
+        assert_eq!(problem(|c| c.store.path = "run/store/".into()), None);
+        for nameless in [".", "..", "/", "run/.."] {
+            assert!(problem(|c| c.store.path = nameless.into()).is_some_and(|p| p.contains("name of a folder")));
+        }
         assert!(problem(|c| c.model.path = "a\0b".into()).is_some_and(|p| p.contains("NUL")));
         assert!(problem(|c| c.scoring.rubric = Some("\0".into())).is_some());
         assert_eq!(problem(|c| c.socket.path = "s".repeat(107).into()), None);

@@ -72,14 +72,16 @@ enum Problem {
 impl Backups {
     /// As configured; by default beside the store.
     pub fn of(config: &Config) -> Self {
+        // Without a slash at its end: a backup in the store would go where a damaged store goes.
+        let store = PathBuf::from_iter(config.store.path.components());
         let folder = config.backup.path.clone().unwrap_or_else(|| {
-            let mut beside = config.store.path.as_os_str().to_owned();
+            let mut beside = store.as_os_str().to_owned();
             beside.push(".backups");
             beside.into()
         });
         Self {
             folder,
-            store: config.store.path.clone(),
+            store,
             floor_bytes: config.store.free_floor_mib << 20,
         }
     }

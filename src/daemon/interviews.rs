@@ -246,10 +246,13 @@ impl Daemon {
 
     async fn cancel_in_turn(&self, id: InterviewId) -> Result<Cancelled, Fault> {
         let (record, newly) = self.store.cancel(&id).await.map_err(of_store)?;
+        // If it was stored by a call that did not hear so, its work goes on until now.
         if newly {
             CrashPoint::CancelStored.reached();
             tracing::info!(interview = id.as_str(), "cancelled");
-            self.lives.abandon(&record);
+        }
+        self.lives.abandon(&record);
+        if newly {
             CrashPoint::CancelAbandoned.reached();
             let total = record.interview.answers().len();
             self.tell(&id, EventKind::Cancelled, total, total);

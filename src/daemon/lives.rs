@@ -122,6 +122,8 @@ impl Lives {
         let in_line = waiting.places.len() + going.line.places();
         if due.is_some() && is_last && (!going.line.is_empty() || self.has_enough(in_line)) {
             going.line.push(life, waiting);
+            // Places may have been reserved by others that are to stand in line too: then none of them is ever given back to tell that it can go on.
+            self.room.look_again();
             return Ok(());
         }
         self.begin(&mut going, life, waiting)
@@ -462,6 +464,24 @@ mod tests {
         assert_eq!(world.turn().await, ["open 1", "score 0"]);
         assert_eq!(world.lives.line(), Length::default());
         assert_eq!(world.room.taken(), 0, "what has begun was given its places");
+    }
+
+    #[actix::test]
+    async fn what_was_reserved_for_others_that_stand_in_line_too_holds_nobody_up() {
+        let world = World::new();
+        let (first, second) = (world.accept("first", false).await, world.accept("second", false).await);
+        let (many, one) = (
+            world.room.reserve(ANSWERS_AHEAD).unwrap(),
+            world.room.reserve(1).unwrap(),
+        );
+        world.lives.engage(first, one).unwrap();
+        world.lives.engage(second, many).unwrap();
+        assert_eq!(world.lives.line().interviews, 2);
+        // Nobody gives a place back; still there is a turn.
+        tokio::time::timeout(std::time::Duration::from_secs(10), world.room.freed())
+            .await
+            .unwrap();
+        assert_eq!(world.turn().await, ["open 1", "score 0", "open 1", "score 0"]);
     }
 
     #[actix::test]

@@ -117,6 +117,8 @@ impl Store {
     /// it is tended, everything that is asked of it is [`StoreError::Full`].
     pub fn open(path: &Path, options: &Options, now: Timestamp) -> Result<Opened, StoreError> {
         let path = std::path::absolute(path).map_err(|source| failed("find", path, source))?;
+        // Without a slash at its end: names are made by adding to it.
+        let path = PathBuf::from_iter(path.components());
         let disk = Box::new(Files::of(&path));
         Self::open_on(path, disk, options, now)
     }
