@@ -481,7 +481,7 @@ mod tests {
         tokio::time::timeout(std::time::Duration::from_secs(10), world.room.freed())
             .await
             .unwrap();
-        assert_eq!(world.turn().await, ["open 1", "score 0", "open 1", "score 0"]);
+        assert_eq!(world.turn().await, ["open 1", "open 1", "score 0", "score 0"]);
     }
 
     #[actix::test]
