@@ -36,6 +36,16 @@ fn said(output: &Output) -> String {
         .concat()
 }
 
+/// The interview `done` has its report as it was, and `open` is open still and ends in one.
+fn has_come_back(client: &mut Client, report: &Value) {
+    let there = client.call("report.get", json!({"interview_id": "done"})).unwrap();
+    assert_eq!(there.to_string(), report.to_string());
+    client
+        .call("interview.finish", json!({"interview_id": "open"}))
+        .unwrap();
+    assert_eq!(client.wait_for_report("open")["status"], "complete");
+}
+
 /// The result of a verb that must succeed, as JSON.
 fn result(world: &World, arguments: &[&str]) -> Value {
     let output = interviewd(world, arguments);
@@ -103,12 +113,7 @@ fn what_was_exported_is_there_again_in_another_store() {
     assert_eq!(again[1..again.len() - 1], lines[1..lines.len() - 1]);
     let daemon = new.start_ready();
     let mut client = daemon.connect();
-    let there = client.call("report.get", json!({"interview_id": "done"})).unwrap();
-    assert_eq!(there.to_string(), report.to_string());
-    client
-        .call("interview.finish", json!({"interview_id": "open"}))
-        .unwrap();
-    assert_eq!(client.wait_for_report("open")["status"], "complete");
+    has_come_back(&mut client, &report);
     stop(&new, client, daemon);
     // It has gone on since, which is no conflict; another interview of its id is one.
     assert_eq!(result(&new, &["import", file, "--json"])["already_there"], 2);
@@ -242,12 +247,7 @@ fn a_damaged_store_is_replaced_and_the_newest_backup_brings_everything_back() {
     );
     let daemon = world.start_ready();
     let mut client = daemon.connect();
-    let there = client.call("report.get", json!({"interview_id": "done"})).unwrap();
-    assert_eq!(there.to_string(), report.to_string());
-    client
-        .call("interview.finish", json!({"interview_id": "open"}))
-        .unwrap();
-    client.wait_for_report("open");
+    has_come_back(&mut client, &report);
     client.wait_for_report("new");
 }
 

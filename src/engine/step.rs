@@ -216,7 +216,7 @@ impl Engine {
         self.resize_if_unused(bank).unwrap_or(Ok(()))
     }
 
-    /// Nothing that free slots still hold will be reused: for measuring what reuse is worth.
+    /// Nothing that free slots still hold will be reused: for work that must take the same steps as before, and for measuring what reuse is worth.
     pub fn forget_prefixes(&mut self) {
         (0..self.shape().banks.len()).for_each(|bank| self.slots.forget_free(bank));
     }
