@@ -290,11 +290,8 @@ impl Store {
     async fn report_on(&self, text: &str, narrative: Result<Narrative, String>) -> Report {
         let view = self.viewed(text);
         let report = report_of(&view, narrative);
-        assert!(
-            self.finish(&id(text), view.record.generation, report.clone())
-                .await
-                .unwrap()
-        );
+        let finished = self.finish(&id(text), view.record.generation, report.clone()).await;
+        assert_eq!(finished.unwrap(), Finished::Stored);
         report
     }
 
