@@ -14,6 +14,7 @@ use jiff::tz::TimeZone;
 use super::Daemon;
 use super::faults::{of_store, with_causes};
 use crate::config::Config;
+use crate::crash_points::CrashPoint;
 use crate::domain::time::Timestamp;
 use crate::socket::fault::Fault;
 use crate::socket::view::{ExportView, ExportedRubric};
@@ -139,6 +140,7 @@ impl Backups {
         made.map_err(folder)?;
         let path = self.folder.join(name(now));
         let mut file = ExportFile::create(&path, now)?;
+        CrashPoint::BackupBegun.reached();
         let mut after = None;
         loop {
             let portion = Instant::now();
@@ -151,6 +153,7 @@ impl Backups {
             thread::sleep((portion.elapsed() * REST).min(REST_MAX));
         }
         let summary = file.finish()?;
+        CrashPoint::BackupNamed.reached();
         tracing::info!(
             path = %path.display(),
             interviews = summary.interviews,
@@ -203,6 +206,7 @@ impl Backups {
         let old = &backups[..backups.len().saturating_sub(keep)];
         old.iter().try_for_each(|backup| {
             fs::remove_file(&backup.path)?;
+            CrashPoint::BackupRemoved.reached();
             Ok(())
         })
     }

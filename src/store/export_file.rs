@@ -12,6 +12,7 @@ use tempfile::NamedTempFile;
 use super::disk::{failed, sync};
 use super::error::StoreError;
 use super::export::{ExportWriter, Page, Summary};
+use crate::crash_points::CrashPoint;
 use crate::domain::time::Timestamp;
 
 /// Names of files that are being written begin and end so. What a process that was killed has left may be removed.
@@ -77,6 +78,7 @@ impl ExportFile {
         let whole = self.writer.end().and_then(|(sink, summary)| {
             let file = sink.into_file()?;
             file.as_file().sync_all()?;
+            CrashPoint::BackupSynced.reached();
             file.persist(&path).map_err(|error| error.error)?;
             sync(folder(&path))?;
             Ok(summary)

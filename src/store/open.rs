@@ -352,6 +352,7 @@ fn set_aside(file: &Path, now: Timestamp) -> Result<PathBuf, StoreError> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let aside = unused(&file.with_file_name(format!("bad-{name}-{}", seconds(now))));
     fs::rename(file, &aside).map_err(|source| failed("move aside", file, source))?;
+    CrashPoint::PartMovedAside.reached();
     Ok(aside)
 }
 
@@ -388,6 +389,7 @@ fn quarantine(path: &Path, why: &str, now: Timestamp, notes: &mut Vec<String>) -
     if let Some(parent) = path.parent() {
         sync(parent).map_err(|source| failed("sync", parent, source))?;
     }
+    CrashPoint::StoreMovedAside.reached();
     let (path, away) = (path.display(), away.display());
     let note = format!(
         "the store at {path} is damaged ({why}); it was moved as a whole to {away}, and an empty one was begun: interviews and reports from \
