@@ -404,7 +404,7 @@ impl Daemon {
 
     /// Stops the work of interviews that the store, once it has been opened again, does not have, or as cancelled: what ended them was asked while it
     /// failed, and nobody knew whether it was stored. Who has a report ends by himself.
-    pub(super) async fn end_what_was_ended(&self) {
+    async fn end_what_was_ended(&self) {
         for life in self.lives.all() {
             let id = &life.interview_id;
             let _turn = self.turns.of(id).await;

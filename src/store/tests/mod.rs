@@ -261,6 +261,11 @@ impl Store {
         disk.open(Reserve::default())
     }
 
+    /// As if sled had met the end of the disk: it is opened again when the store is tended.
+    pub(crate) fn find_the_disk_full(&self) {
+        *lock(&self.inner.shared.trouble) = Some(Trouble::Full("the disk was full at a write".into()));
+    }
+
     fn viewed(&self, text: &str) -> View {
         self.view(&id(text)).unwrap().unwrap()
     }

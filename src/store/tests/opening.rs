@@ -357,7 +357,7 @@ async fn a_value_that_lost_a_piece_is_an_error_that_names_it() {
 
 /// Has the store opened again, as after a disk that was full; gives what opening had to say.
 async fn opened_again(store: &Store) -> Option<Vec<String>> {
-    *lock(&store.inner.shared.trouble) = Some(Trouble::Full("the disk was full at a write".into()));
+    store.find_the_disk_full();
     store.tend(at(2_000)).await
 }
 
