@@ -277,6 +277,8 @@ impl<'a> Books<'a> {
         }
         head.phase = Phase::Cancelled;
         head.report = None;
+        // What cannot be read is not half cancelled: it can be deleted.
+        let record = self.shelf.record(sequence, &head)?;
         let mut changes = Changes::default();
         // A retry may have left the report of an earlier generation.
         changes.clear(self.shelf, &keys::report(sequence))?;
@@ -284,7 +286,7 @@ impl<'a> Books<'a> {
         changes.remove(keys::unfinished(sequence));
         self.commit(changes, Purpose::Rest)?;
         self.counts.moved(Some(before), Some(InterviewState::Cancelled));
-        Ok((self.shelf.record(sequence, &head)?, true))
+        Ok((record, true))
     }
 
     /// Gives what it was; `None` if that could not be read, which does not keep it from being erased.

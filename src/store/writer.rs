@@ -58,6 +58,8 @@ pub(super) struct Shared {
     pub held: AtomicUsize,
     /// As of the last durable round.
     pub counts: Mutex<Counts>,
+    /// Interviews of which nothing could be read when the store was opened.
+    pub unreadable: Mutex<Vec<String>>,
 }
 
 impl Shared {
@@ -68,6 +70,7 @@ impl Shared {
             trouble: Mutex::new(None),
             held: AtomicUsize::new(0),
             counts: Mutex::new(Counts::default()),
+            unreadable: Mutex::default(),
         }
     }
 
@@ -376,6 +379,7 @@ impl Writer {
         let found = open::open(&shared.path, &self.options, now)?;
         self.disk.open()?;
         *lock(&shared.counts) = found.counts;
+        *lock(&shared.unreadable) = found.unreadable;
         *lock(&shared.trouble) = None;
         *guard = Some(found.shelf);
         drop(guard);
