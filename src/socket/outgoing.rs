@@ -45,13 +45,19 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(bytes: Vec<u8>, account: &Account, slot: Option<Slot>) -> Self {
-        let mut charge = account.charge();
-        charge.set(bytes.len());
+    pub(super) fn new(bytes: Vec<u8>, account: &Account) -> Self {
         Self {
+            _charge: account.charged(bytes.len()),
             bytes,
-            _charge: charge,
-            _slot: slot,
+            _slot: None,
+        }
+    }
+
+    /// The reply to the request that has this slot.
+    pub(super) fn in_reply(self, slot: Slot) -> Self {
+        Self {
+            _slot: Some(slot),
+            ..self
         }
     }
 }
