@@ -19,3 +19,13 @@ pub fn holding(bytes: &[u8], more: usize) -> Vec<u8> {
     buffer.extend_from_slice(bytes);
     buffer
 }
+
+/// How much memory the bytes of a buffer take.
+pub fn taken_bytes(buffer: &Vec<u8>) -> usize {
+    const PAGE_BYTES: usize = 4 << 10;
+    match buffer.capacity() <= SHARED_BYTES_MAX {
+        true => buffer.len(),
+        // The allocator's own mark stands in the first page.
+        false => (size_of::<[usize; 2]>() + buffer.len()).next_multiple_of(PAGE_BYTES),
+    }
+}

@@ -32,6 +32,8 @@ use crate::domain::ids::InterviewId;
 
 /// Longer lines are parsed on a thread of their own, so that other connections need not wait.
 const PARSED_HERE_BYTES_MAX: usize = 256 << 10;
+/// What a connection takes that asks for nothing: its tasks, and buffers for short lines.
+const CONNECTION_BYTES: usize = 16 << 10;
 /// What a request takes besides what it says until it is answered: its task, and a place in several lines.
 const REQUEST_BYTES: usize = 4 << 10;
 /// What a subscription takes besides its queue, roughly.
@@ -88,6 +90,7 @@ impl Shared {
 /// Serves one connection until its client has gone, has been silent for too long, holds too much, or the server stops.
 pub(super) async fn serve(stream: UnixStream, role: Role, shared: Arc<Shared>) {
     let account = Arc::new(shared.ledger.open());
+    let _itself = account.charged(CONNECTION_BYTES);
     let (read, write) = stream.into_split();
     let (lines, queue) = mpsc::channel(LINES_QUEUED_MAX);
     let write_timeout = shared.options.write_timeout;

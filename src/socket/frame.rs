@@ -6,9 +6,12 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::buffer::{self, SHARED_BYTES_MAX};
 use super::ledger::{Account, Charge};
+use super::turns::turn_by_turn;
 
 /// Room that every read has at least.
 const READ_BYTES_MIN: usize = 8 << 10;
+/// What one read takes at most: in a large buffer there is room for far more, and nobody else would be asked meanwhile.
+const READ_BYTES_MAX: u64 = 256 << 10;
 /// Lines of this length are handed over in the buffer that they were read into.
 const COPIED_BYTES_MAX: usize = 64 << 10;
 
@@ -79,9 +82,11 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             if partial > self.line_bytes_max {
                 return Ok(self.too_long(partial));
             }
-            self.charge.relieved().await;
             self.make_room();
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            // Whenever bytes come, and not only now: all could wait for theirs while little is held.
+            let relieved = || self.charge.relieved();
+            let mut some = (&mut self.stream).take(READ_BYTES_MAX);
+            if turn_by_turn(relieved, some.read_buf(&mut self.buffer)).await? == 0 {
                 return Ok(self.last_line());
             }
             self.charge.set(self.buffer.len() - self.start);

@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// Whoever holds no more waits for nobody: it is others who hold too much.
-const LITTLE_BYTES: usize = 8 << 10;
-/// So many bytes less are held: worth telling whoever can pass memory on.
-const MUCH_BYTES: usize = 8 << 20;
+const LITTLE_BYTES: usize = 24 << 10;
+/// So much has been given back: worth telling whoever can pass memory on.
+const MUCH_BYTES: usize = 16 << 20;
 
 /// The buffered bytes of all connections.
 #[derive(Debug)]
 pub struct Ledger {
     bytes_max: usize,
     total: AtomicUsize,
-    /// The most that was held since [`Self::given_back`] was told.
-    most: AtomicUsize,
+    /// What was given back since anybody was told.
+    returned: AtomicUsize,
     /// Told whenever much has been given back. Must not block.
     given_back: fn(),
     holders: Mutex<Vec<Arc<Holder>>>,
@@ -56,7 +56,7 @@ impl Ledger {
         Arc::new(Self {
             bytes_max,
             total: AtomicUsize::new(0),
-            most: AtomicUsize::new(0),
+            returned: AtomicUsize::new(0),
             given_back,
             holders: Mutex::default(),
             relief: Notify::new(),
@@ -89,16 +89,11 @@ impl Ledger {
         }
     }
 
-    /// Says so when much less is held than at the most.
-    fn sank_to(&self, total: usize) {
-        let most = self.most.load(Ordering::Relaxed);
+    /// Says so once it is much. That little is held by then does not matter: what was freed for small things is of no use for large ones.
+    fn returned(&self, bytes: usize) {
+        let returned = self.returned.fetch_add(bytes, Ordering::Relaxed) + bytes;
         // Of several that come this far at once, one says it.
-        if most.saturating_sub(total) >= MUCH_BYTES
-            && self
-                .most
-                .compare_exchange(most, total, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-        {
+        if returned >= MUCH_BYTES && self.returned.swap(0, Ordering::Relaxed) >= MUCH_BYTES {
             (self.given_back)();
         }
     }
@@ -180,7 +175,6 @@ impl Charge {
         let ledger = &self.ledger;
         if more > 0 {
             let total = ledger.total.fetch_add(more, Ordering::Relaxed) + more;
-            ledger.most.fetch_max(total, Ordering::Relaxed);
             if total > ledger.bytes_max {
                 ledger.relieve();
             }
@@ -190,7 +184,7 @@ impl Charge {
             if before > ledger.bytes_max && before - less <= ledger.bytes_max {
                 ledger.relief.notify_waiters();
             }
-            ledger.sank_to(before - less);
+            ledger.returned(less);
         }
     }
 
@@ -261,7 +255,7 @@ mod tests {
         let ledger = Ledger::new(100_000);
         let (large, other, small) = (ledger.open(), ledger.open(), ledger.open());
         let held = large.charged(90_000);
-        let more = other.charged(20_000);
+        let more = other.charged(30_000);
         assert!(is_evicted(&large) && !is_evicted(&other));
         let mut waiting = Box::pin(more.relieved());
         tokio::select! {
@@ -275,25 +269,22 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_when_much_was_given_back_and_not_when_little_comes_and_goes() {
+    fn it_is_told_when_much_was_given_back_however_little_at_a_time() {
         static TOLD: AtomicUsize = AtomicUsize::new(0);
         let ledger = Ledger::telling(usize::MAX, || {
             TOLD.fetch_add(1, Ordering::Relaxed);
         });
         let account = ledger.open();
-        let told_after = |charge: &mut Charge, bytes| {
-            charge.set(bytes);
+        let told_after = |bytes| {
+            drop(account.charged(bytes));
             TOLD.load(Ordering::Relaxed)
         };
-        let mut charge = account.charge();
-        for _ in 0..10 {
-            assert_eq!(told_after(&mut charge, MUCH_BYTES - 1), 0);
-            assert_eq!(told_after(&mut charge, 0), 0);
+        assert_eq!(told_after(MUCH_BYTES - 1), 0);
+        assert_eq!(told_after(1), 1);
+        for _ in 0..15 {
+            assert_eq!(told_after(MUCH_BYTES / 16), 1);
         }
-        assert_eq!(told_after(&mut charge, 3 * MUCH_BYTES), 0);
-        assert_eq!(told_after(&mut charge, 2 * MUCH_BYTES), 1);
-        assert_eq!(told_after(&mut charge, MUCH_BYTES + 1), 1);
-        assert_eq!(told_after(&mut charge, 0), 2);
+        assert_eq!(told_after(MUCH_BYTES / 16), 2);
     }
 
     #[tokio::test]

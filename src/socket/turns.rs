@@ -15,12 +15,16 @@ use super::ledger::Account;
 const CHANGING_MAX: usize = 8;
 /// And of all connections.
 const CHANGING_OF_ALL_MAX: usize = 64;
+/// Looks of all connections that are computed at the same time: fewer than there are threads, so that whoever asks for next to nothing finds one
+/// free, however many look something up.
+const LOOKING_OF_ALL_MAX: usize = 2;
 /// Long lines that are parsed at the same time, on threads of their own.
 const PARSING_MAX: usize = 2;
 
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct Common {
+    looking: Arc<Semaphore>,
     changing: Arc<Semaphore>,
     /// For lines so long that they are parsed on another thread.
     pub parsing: Semaphore,
@@ -38,7 +42,9 @@ pub(super) struct Turns {
 /// What answering a request takes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Effort {
-    /// Computing, mostly: a connection's come one after the other.
+    /// Next to nothing, but a connection's come one after the other.
+    Glance,
+    /// Computing, mostly: so do these, and few of all connections' go on at a time.
     Look,
     /// The disk: several go together.
     Change,
@@ -52,6 +58,7 @@ type Turn = Result<OwnedSemaphorePermit, AcquireError>;
 impl Common {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
+            looking: Arc::new(Semaphore::new(LOOKING_OF_ALL_MAX)),
             changing: Arc::new(Semaphore::new(CHANGING_OF_ALL_MAX)),
             parsing: Semaphore::new(PARSING_MAX),
         })
@@ -73,9 +80,13 @@ impl Turns {
     /// asks for one thing waits for those few only. A change that has begun goes on to its end and keeps its turn until then, even if this is dropped.
     pub async fn take<T: Send + 'static>(&self, effort: Effort, work: impl Future<Output = T> + Send + 'static) -> T {
         match effort {
-            Effort::Look => {
+            Effort::Glance => {
                 let _turn = self.to_look().await;
                 work.await
+            }
+            Effort::Look => {
+                let _turn = self.to_look().await;
+                turn_by_turn(|| Arc::clone(&self.common.looking).acquire_owned(), work).await
             }
             Effort::Change => {
                 let turn = Arc::clone(&self.changing).acquire_owned().await;
@@ -87,7 +98,13 @@ impl Turns {
                 })
                 .await
             }
-            Effort::Wait => self.turn_by_turn(work).await,
+            Effort::Wait => {
+                let both = || {
+                    let (own, of_all) = (self.to_look(), Arc::clone(&self.common.looking));
+                    async move { (own.await, of_all.acquire_owned().await) }
+                };
+                turn_by_turn(both, work).await
+            }
         }
     }
 
@@ -100,21 +117,21 @@ impl Turns {
             turn
         }
     }
+}
 
-    /// Goes on with `work` in its turn only, and takes no turn while it waits.
-    async fn turn_by_turn<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        let mut asked = None;
-        poll_fn(|context| {
-            let turn = asked.get_or_insert_with(|| Box::pin(self.to_look()));
-            let Poll::Ready(_turn) = turn.as_mut().poll(context) else {
-                return Poll::Pending;
-            };
-            asked = None;
-            work.as_mut().poll(context)
-        })
-        .await
-    }
+/// Goes on with `work` in its turn only, and takes no turn while it waits.
+pub(super) async fn turn_by_turn<T, A: Future>(ask: impl Fn() -> A, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    let mut asked = None;
+    poll_fn(|context| {
+        let turn = asked.get_or_insert_with(|| Box::pin(ask()));
+        let Poll::Ready(_turn) = turn.as_mut().poll(context) else {
+            return Poll::Pending;
+        };
+        asked = None;
+        work.as_mut().poll(context)
+    })
+    .await
 }
 
 /// Does `work` whether or not this is dropped.
@@ -130,12 +147,8 @@ async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 's
 impl Effort {
     pub fn of(call: &Call) -> Self {
         match call {
-            Call::Hello
-            | Call::Get { .. }
-            | Call::List(_)
-            | Call::Report { .. }
-            | Call::Status
-            | Call::Export { .. } => Self::Look,
+            Call::Hello | Call::Status => Self::Glance,
+            Call::Get { .. } | Call::List(_) | Call::Report { .. } | Call::Export { .. } => Self::Look,
             Call::Submit(_)
             | Call::Open(_)
             | Call::Answer { .. }
@@ -202,10 +215,38 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_looks_at_one_thing_at_a_time_and_changes_a_few() {
-        assert_eq!(most_at_once(1, Effort::Look).await, 1);
-        assert_eq!(most_at_once(5, Effort::Look).await, 5);
+        for effort in [Effort::Glance, Effort::Look] {
+            assert_eq!(most_at_once(1, effort).await, 1);
+            assert_eq!(
+                most_at_once(5, effort).await,
+                5,
+                "others get their turn between two steps"
+            );
+        }
         assert_eq!(most_at_once(1, Effort::Change).await, CHANGING_MAX);
         assert_eq!(most_at_once(20, Effort::Change).await, CHANGING_OF_ALL_MAX);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn however_many_connections_look_something_up_threads_are_left_for_others() {
+        for (effort, threads_max) in [(Effort::Look, 2), (Effort::Wait, 2), (Effort::Glance, 4)] {
+            let common = Common::new();
+            let (running, mut all) = (Arc::<Running>::default(), JoinSet::new());
+            for _ in 0..20 {
+                let (turns, running) = (turns(&common), Arc::clone(&running));
+                let computing = async move {
+                    running
+                        .most
+                        .fetch_max(running.now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    running.now.fetch_sub(1, Ordering::Relaxed);
+                };
+                all.spawn(async move { turns.take(effort, computing).await });
+            }
+            all.join_all().await;
+            let most = running.most.load(Ordering::Relaxed);
+            assert!((1..=threads_max).contains(&most), "{effort:?}: {most} at once");
+        }
     }
 
     #[tokio::test]
@@ -227,8 +268,8 @@ mod tests {
         let ledger = Ledger::new(100_000);
         let (large, other) = (ledger.open(), Arc::new(ledger.open()));
         let turns = Turns::new(&Common::new(), &other);
-        let _not_little = other.charged(10_000);
-        for effort in [Effort::Look, Effort::Wait] {
+        let _not_little = other.charged(30_000);
+        for effort in [Effort::Glance, Effort::Look, Effort::Wait] {
             let held = large.charged(100_000);
             let mut looking = Box::pin(turns.take(effort, async {}));
             for _ in 0..3 {
