@@ -97,6 +97,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("crc32fast", &["store"]),
     ("flate2", &["store"]),
     ("indicatif", &["cli", "main"]),
+    ("libc", &["engine/onnx"]),
     ("libloading", &["engine/onnx"]),
     ("listenfd", &["socket"]),
     ("llguidance", &["scoring"]),

@@ -35,10 +35,20 @@ fn status_once_up(client: &mut Client) -> Value {
 
 /// Exchanges the first answer of an interview for something that no version wrote.
 fn spoil(world: &World, id: &str) {
+    spoil_first(world, id, |sequence| [b"d".as_slice(), sequence, b"a"].concat());
+}
+
+/// The same with its head, without which nothing of it can be read.
+fn spoil_head(world: &World, id: &str) {
+    // It is held against what was written down at the stop, if that is there: the whole store would be moved aside.
+    fs::remove_file(world.path("store/facts")).unwrap();
+    spoil_first(world, id, |sequence| [b"h".as_slice(), sequence].concat());
+}
+
+fn spoil_first(world: &World, id: &str, prefix: fn(&[u8]) -> Vec<u8>) {
     let db = sled::open(world.path("store")).unwrap();
     let sequence = db.get([b"i", id.as_bytes()].concat()).unwrap().unwrap();
-    let answers = [b"d".as_slice(), &sequence, b"a"].concat();
-    let (key, _) = db.scan_prefix(answers).next().unwrap().unwrap();
+    let (key, _) = db.scan_prefix(prefix(&sequence)).next().unwrap().unwrap();
     db.insert(key, "no record").unwrap();
     db.flush().unwrap();
 }
@@ -69,6 +79,28 @@ fn an_interview_that_cannot_be_read_is_named_and_the_others_get_their_reports() 
         .unwrap_err();
     assert_eq!(fault.kind(), "storage", "{fault:?}");
     assert!(fault.message().contains("the interview spoilt"), "{fault:?}");
+    client
+        .call("interview.delete", json!({"interview_id": "spoilt"}))
+        .unwrap();
+    let status = client.call("status", json!({})).unwrap();
+    assert_eq!((&status["state"], &status["reason"]), (&json!("ready"), &Value::Null));
+    assert_eq!(client.report(interview("spoilt", &["하나"]))["status"], "complete");
+}
+
+#[test]
+fn an_interview_of_which_nothing_can_be_read_is_named_until_it_is_deleted() {
+    let world = with_waiting(&["before", "spoilt"]);
+    spoil_head(&world, "spoilt");
+    let daemon = world.start();
+    let mut client = daemon.connect();
+    assert_eq!(client.wait_for_report("before")["status"], "complete");
+    let status = status_once_up(&mut client);
+    assert_eq!(status["state"], "degraded", "{status}");
+    let reason = status["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("1 interviews in the store cannot be read: spoilt; the others can; 1 unfinished"),
+        "{reason}"
+    );
     client
         .call("interview.delete", json!({"interview_id": "spoilt"}))
         .unwrap();

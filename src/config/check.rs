@@ -80,12 +80,13 @@ fn check_socket(socket: &SocketSection) -> Checked {
         socket.buffered_bytes_max,
         64 * KIB..=2 * GIB,
     )?;
-    if socket.buffered_bytes_max < socket.line_bytes_max {
+    // While a line is read, what it becomes is there beside it, and maybe its longest text once more.
+    if socket.buffered_bytes_max < 3 * socket.line_bytes_max {
         return Err(Impossible {
             key: "socket.buffered_bytes_max",
             rival: Some("socket.line_bytes_max"),
             problem: format!(
-                "is {}, but must hold at least one line: socket.line_bytes_max is {}",
+                "is {}, but must be at least three times socket.line_bytes_max, which is {}",
                 socket.buffered_bytes_max, socket.line_bytes_max
             ),
         });
@@ -275,9 +276,9 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_holds_a_line() {
+    fn there_is_memory_to_read_the_longest_line() {
         let mut config = Config::default();
-        config.socket.line_bytes_max = 49 << 20;
+        config.socket.line_bytes_max = (16 << 20) + 1;
         let error = check(&config).unwrap_err();
         assert_eq!(
             (error.key, error.rival),

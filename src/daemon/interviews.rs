@@ -19,12 +19,13 @@ use crate::domain::outcome::Outcome;
 use crate::domain::state::{AnswerState, InterviewState};
 use crate::socket::call::ListParams;
 use crate::socket::fault::{Fault, Kind};
+use crate::socket::params::LIST_LIMIT;
 use crate::socket::view::{
     AnswerView, Answered, Cancelled, Deleted, InterviewView, ListView, ListedInterview, Moved, Submitted,
 };
-use crate::store::{self, Accept, Phase, Record, StoreError, Summary, View};
+use crate::store::{self, Accept, Page, Phase, Record, StoreError, Summary, View};
 
-const LIST_LIMIT: usize = 100;
+/// Interviews of a list that are looked up before it is somebody else's turn.
 const LISTED_AT_ONCE: usize = 50;
 
 /// A client's text as an id of an interview.
@@ -128,8 +129,9 @@ impl Daemon {
     /// Sets to work what is stored; if that fails, it is set to work at the next start.
     pub(super) fn engage(&self, record: Record, places: Vec<Place>) {
         let id = record.interview.id.clone();
-        if let Err(error) = self.lives.engage(record, places) {
-            self.does_not_begin(id.as_str(), &error);
+        match self.lives.engage(record, places) {
+            Ok(()) => self.losses().forget(id.as_str()),
+            Err(error) => self.does_not_begin(id.as_str(), &error),
         }
     }
 
@@ -247,6 +249,7 @@ impl Daemon {
 
     async fn cancel_in_turn(&self, id: InterviewId) -> Result<Cancelled, Fault> {
         let (record, newly) = self.store.cancel(&id).await.map_err(of_store)?;
+        self.losses().forget(id.as_str());
         // If it was stored by a call that did not hear so, its work goes on until now.
         if newly {
             CrashPoint::CancelStored.reached();
@@ -271,8 +274,10 @@ impl Daemon {
         CrashPoint::DeleteStored.reached();
         tracing::info!(interview = id.as_str(), "deleted");
         self.losses().forget(id.as_str());
-        if let Some(was) = &was {
-            self.lives.abandon(&was.record);
+        match &was {
+            Some(was) => self.lives.abandon(&was.record),
+            // Nobody can say which life it was in: none goes on.
+            None => self.lives.abandon_all_of(&id),
         }
         CrashPoint::DeleteAbandoned.reached();
         let (done, total) = was.map_or((0, 0), |was| (was.done(), was.total()));
@@ -316,17 +321,33 @@ impl Daemon {
         };
         loop {
             let some = (limit - view.interviews.len()).min(LISTED_AT_ONCE);
-            let page = self
-                .store
-                .list(params.state, some, view.next.as_deref())
-                .map_err(of_store)?;
+            let page = self.page(params.state, some, view.next.as_deref())?;
             view.interviews.extend(page.interviews.into_iter().map(listed));
             view.next = page.next;
-            if view.next.is_none() || view.interviews.len() >= limit {
+            if view.next.is_none() {
                 return Ok(view);
             }
             tokio::task::yield_now().await;
+            if view.interviews.len() >= limit {
+                break;
+            }
         }
+        // A client is told of more only if there is more in this state.
+        let mut after = view.next.clone();
+        while after.is_some() {
+            let page = self.page(params.state, 1, after.as_deref())?;
+            if !page.interviews.is_empty() {
+                return Ok(view);
+            }
+            after = page.next;
+            tokio::task::yield_now().await;
+        }
+        view.next = None;
+        Ok(view)
+    }
+
+    fn page(&self, state: Option<InterviewState>, limit: usize, after: Option<&str>) -> Result<Page, Fault> {
+        self.store.list(state, limit, after).map_err(of_store)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::actors::age::Age;
 use crate::actors::message::Life;
 use crate::actors::room::Place;
+use crate::domain::ids::InterviewId;
 
 /// Lives that have not begun, in the order in which they will.
 #[derive(Default)]
@@ -57,6 +58,16 @@ impl Line {
 
     pub fn lives(&self) -> impl Iterator<Item = &Life> {
         self.waiting.keys()
+    }
+
+    pub fn remove_all_of(&mut self, id: &InterviewId) {
+        let lives: Vec<_> = self
+            .waiting
+            .keys()
+            .filter(|life| life.interview_id == *id)
+            .cloned()
+            .collect();
+        lives.iter().for_each(|life| self.remove(life));
     }
 
     fn left(&mut self, waiting: &Waiting) {

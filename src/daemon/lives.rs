@@ -48,6 +48,13 @@ struct Begun {
     open: Option<Age>,
 }
 
+impl Begun {
+    fn abandon(&self, life: Life) {
+        self.case.over.store(true, Ordering::Relaxed);
+        self.actor.do_send(Abandon { life });
+    }
+}
+
 /// Why the work of an interview that is stored cannot go on now; it does at the next start.
 #[derive(Debug, thiserror::Error)]
 pub enum EngageError {
@@ -212,10 +219,18 @@ impl Lives {
         let stood_in_line = going.line.remove(life);
         let begun = going.live.remove(life);
         if let Some(begun) = &begun {
-            begun.case.over.store(true, Ordering::Relaxed);
-            begun.actor.do_send(Abandon { life: life.clone() });
+            begun.abandon(life.clone());
         }
         stood_in_line || begun.is_some()
+    }
+
+    /// As [`Self::abandon`], of every life under this id: for what cannot be read any more.
+    pub fn abandon_all_of(&self, id: &InterviewId) {
+        let mut going = self.going();
+        going.line.remove_all_of(id);
+        for (life, begun) in going.live.extract_if(.., |life, _| life.interview_id == *id) {
+            begun.abandon(life);
+        }
     }
 
     /// All that have begun or stand in line.
@@ -414,6 +429,25 @@ mod tests {
         // Nor is it, if its id has another life by now.
         world.open().await;
         assert!(world.engage(&record).await.is_empty());
+    }
+
+    #[actix::test]
+    async fn what_cannot_be_read_any_more_is_abandoned_by_its_id() {
+        let world = World::new();
+        let going_on = world.open().await;
+        let other = world.accept("other", true).await;
+        world.engage(&going_on).await;
+        world.engage(&other).await;
+        let _enough = world.room.reserve(ANSWERS_AHEAD).unwrap();
+        let in_line = world.accept("in-line", false).await;
+        assert_eq!(world.engage(&in_line).await, [""; 0]);
+        assert_eq!(world.lives.line().interviews, 1);
+        world.lives.abandon_all_of(&in_line.interview.id);
+        assert_eq!((world.lives.line(), world.log().await), (Length::default(), Vec::new()));
+        world.lives.abandon_all_of(&going_on.interview.id);
+        assert_eq!(world.log().await, ["abandon", "abandon"], "its report and its work");
+        let lives = world.lives.open_for(Duration::ZERO);
+        assert_eq!(lives, [life_of(&other)]);
     }
 
     #[actix::test]

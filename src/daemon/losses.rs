@@ -1,4 +1,5 @@
-//! What the store has lost, as far as it is known: what opening it had to say, and unfinished interviews that could not be set to work.
+//! What the store has lost, as far as it is known: what opening it had to say, interviews that cannot be read, and unfinished ones that could not be
+//! set to work.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +9,8 @@ use crate::store::some_of;
 pub struct Losses {
     /// What opening had to say, in the order of openings.
     notes: Vec<String>,
+    /// Interviews of which nothing can be read.
+    unreadable: BTreeSet<String>,
     /// Interviews that do not go on; why is in the log.
     stuck: BTreeSet<String>,
     /// Why it is not even known which interviews should go on.
@@ -15,10 +18,15 @@ pub struct Losses {
 }
 
 impl Losses {
-    pub fn note(&mut self, notes: Vec<String>) {
+    /// The store was opened: what that had to say, and of which interviews nothing can be read.
+    pub fn opened(&mut self, notes: Vec<String>, unreadable: Vec<String>) {
         for note in notes {
             tracing::error!("{note}");
             self.notes.push(note);
+        }
+        self.unreadable = unreadable.into_iter().collect();
+        if let Some(words) = self.unreadable_in_words() {
+            tracing::error!("{words}");
         }
     }
 
@@ -37,9 +45,21 @@ impl Losses {
         self.unknown = Some(reason);
     }
 
-    /// The interview was erased.
+    /// The interview was erased, cancelled, or goes on.
     pub fn forget(&mut self, name: &str) {
+        self.unreadable.remove(name);
         self.stuck.remove(name);
+    }
+
+    fn unreadable_in_words(&self) -> Option<String> {
+        let names: Vec<_> = self.unreadable.iter().cloned().collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "{} interviews in the store cannot be read: {}; the others can",
+                names.len(),
+                some_of(&names)
+            )
+        })
     }
 
     /// All of it, for people; `None` if there is nothing.
@@ -52,7 +72,8 @@ impl Losses {
                 some_of(&names)
             )
         });
-        let all: Vec<_> = self.notes.iter().chain(&self.unknown).cloned().chain(stuck).collect();
+        let noted = self.notes.iter().cloned().chain(self.unreadable_in_words());
+        let all: Vec<_> = noted.chain(self.unknown.clone()).chain(stuck).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 }
@@ -84,6 +105,30 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_is_named_until_it_is_gone_or_the_store_is_opened_again() {
+        let names = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+        let mut losses = Losses::default();
+        losses.opened(Vec::new(), names(&["b", "a"]));
+        losses.add_stuck("a");
+        assert!(
+            losses
+                .in_words()
+                .unwrap()
+                .starts_with("2 interviews in the store cannot be read: a, b; the others can; 1 unfinished")
+        );
+        losses.forget("a");
+        assert_eq!(
+            losses.in_words().unwrap(),
+            "1 interviews in the store cannot be read: b; the others can"
+        );
+        losses.forget("b");
+        assert_eq!(losses.in_words(), None);
+        losses.opened(Vec::new(), names(&["a"]));
+        losses.opened(Vec::new(), names(&[]));
+        assert_eq!(losses.in_words(), None);
+    }
+
+    #[test]
     fn of_many_the_first_are_named() {
         let words = stuck(0..25).in_words().unwrap();
         assert!(
@@ -95,7 +140,7 @@ mod tests {
     #[test]
     fn notes_come_first_and_stay() {
         let mut losses = Losses::default();
-        losses.note(vec!["moved away".to_owned()]);
+        losses.opened(vec!["moved away".to_owned()], Vec::new());
         losses.set_unknown("the index is gone".to_owned());
         assert_eq!(losses.in_words().unwrap(), "moved away; the index is gone");
         losses.forget_all_stuck();

@@ -28,6 +28,7 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::ids::InterviewId;
 use crate::domain::state::InterviewState;
 use crate::domain::time::Timestamp;
+use crate::engine::onnx;
 use crate::socket::activation::{Passed, passed};
 use crate::socket::descriptors::connections_allowed;
 use crate::socket::hub::Hub;
@@ -85,6 +86,7 @@ const IN_FLIGHT: &str = "in-flight";
 
 /// Runs until a signal or `shutdown`. Everything that was accepted and is not done goes on at the next start.
 pub fn run(start: Start) -> Result<(), StartError> {
+    onnx::keep_little_freed_memory();
     let settings = Settings::new(start.loaded.config)?;
     let handed_over = passed()?;
     let socket_threads = tokio::runtime::Builder::new_multi_thread()
@@ -141,7 +143,7 @@ async fn live(
     let bound = bound.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
     let (stop, stopping) = watch::channel(None);
     let daemon = build(settings, source, opened.store, ordinary(bound.connections()), stop);
-    daemon.losses().note(opened.notes);
+    daemon.opened(opened.notes);
     daemon.recover();
     let beginner = Arc::clone(&daemon);
     sockets.spawn(async move { beginner.keep_beginning().await }); // it looks into the store, as requests do
@@ -202,11 +204,20 @@ fn socket_options(config: &Config) -> Options {
         line_bytes_max: socket.line_bytes_max as usize,
         connections_max: connections_allowed(socket.connections_max as usize),
         buffered_bytes_max: socket.buffered_bytes_max as usize,
+        given_back: pass_on_freed_memory,
         idle: Duration::from_secs(socket.idle_s),
         write_timeout: Duration::from_secs(socket.write_timeout_s),
         events_queued_max: socket.events_queued_max as usize,
         grace: LAST_REQUESTS,
         ..Options::default()
+    }
+}
+
+/// Has the system given what the allocator keeps, on a thread that nobody waits for.
+fn pass_on_freed_memory() {
+    // Without a runtime the daemon ends, and all of its memory with it.
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn_blocking(onnx::trim_memory);
     }
 }
 
@@ -348,6 +359,11 @@ async fn until_stopped(
 }
 
 impl Daemon {
+    /// The store was opened, and had this to say.
+    fn opened(&self, notes: Vec<String>) {
+        self.losses().opened(notes, self.store.unreadable());
+    }
+
     /// Feeds what is unfinished in the store into the ordinary path. May be repeated: what is under way stays so.
     pub(super) fn recover(&self) {
         let unfinished = match self.store.unfinished() {
@@ -395,7 +411,7 @@ impl Daemon {
         loop {
             tokio::time::sleep(STORE_INTERVAL).await;
             if let Some(notes) = self.store.tend((self.clock)()).await {
-                self.losses().note(notes);
+                self.opened(notes);
                 self.recover();
                 self.end_what_was_ended().await;
             }

@@ -2,34 +2,29 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use super::Daemon;
 use super::faults::of_store;
 use crate::domain::ids::InterviewId;
 use crate::domain::interview::Opening;
 use crate::socket::call::Call;
-use crate::socket::fault::{Fault, Kind};
-use crate::socket::service::{Answering, Reply, Role, Service, reply};
+use crate::socket::fault::Fault;
+use crate::socket::service::{Answering, Role, Service, reply};
 use crate::socket::view::{Greeting, PROTOCOL};
 
 impl Service for Arc<Daemon> {
     fn call(&self, role: Role, call: Call) -> Answering<'_> {
-        let daemon = Arc::clone(self);
         Box::pin(async move {
             match call {
                 Call::Hello => reply(&self.greeting(role).await),
-                Call::Submit(draft) => carried_out(async move { daemon.submit(draft, Opening::Whole).await }).await,
-                Call::Open(draft) => carried_out(async move { daemon.submit(draft, Opening::StaysOpen).await }).await,
-                Call::Answer { interview_id, answer } => {
-                    carried_out(async move { daemon.answer(&interview_id, answer).await }).await
-                }
-                Call::Finish { interview_id } => carried_out(async move { daemon.finish(&interview_id).await }).await,
+                Call::Submit(draft) => reply(&self.submit(draft, Opening::Whole).await?),
+                Call::Open(draft) => reply(&self.submit(draft, Opening::StaysOpen).await?),
+                Call::Answer { interview_id, answer } => reply(&self.answer(&interview_id, answer).await?),
+                Call::Finish { interview_id } => reply(&self.finish(&interview_id).await?),
                 Call::Get { interview_id } => reply(&self.get(&interview_id).await?),
                 Call::List(params) => reply(&self.list(params).await?),
-                Call::Retry { interview_id } => carried_out(async move { daemon.retry(&interview_id).await }).await,
-                Call::Cancel { interview_id } => carried_out(async move { daemon.cancel(&interview_id).await }).await,
-                Call::Delete { interview_id } => carried_out(async move { daemon.delete(&interview_id).await }).await,
+                Call::Retry { interview_id } => reply(&self.retry(&interview_id).await?),
+                Call::Cancel { interview_id } => reply(&self.cancel(&interview_id).await?),
+                Call::Delete { interview_id } => reply(&self.delete(&interview_id).await?),
                 Call::Report { interview_id, format } => reply(&self.report(&interview_id, format)?),
                 Call::WaitForReport {
                     interview_id,
@@ -50,16 +45,6 @@ impl Service for Arc<Daemon> {
     fn knows(&self, id: &InterviewId) -> Result<bool, Fault> {
         Ok(self.store.view(id).map_err(of_store)?.is_some())
     }
-}
-
-/// Carries out what changes an interview even if its client goes away meanwhile: what is stored must also be set to work.
-async fn carried_out<T>(work: impl Future<Output = Result<T, Fault>> + Send + 'static) -> Result<Reply, Fault>
-where
-    T: Serialize + Send + 'static,
-{
-    // The words of a panic may quote a candidate; its place is in the log.
-    let panicked = |_| Fault::new(Kind::Internal, "carrying out the request panicked");
-    reply(&tokio::spawn(work).await.map_err(panicked)??)
 }
 
 impl Daemon {

@@ -1,10 +1,12 @@
-//! What a client is told when the disk fails: requests as they come from the socket, with a disk that a test decides about.
+//! Requests as they come from the socket, with a disk that a test decides about: one that fails, one that is damaged, one that holds many interviews.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::run::{build, ordinary};
@@ -13,8 +15,9 @@ use crate::config::{Config, Source};
 use crate::domain::event::Event;
 use crate::domain::ids::InterviewId;
 use crate::domain::interview::{AnswerDraft, Draft};
+use crate::domain::state::InterviewState;
 use crate::domain::time::Timestamp;
-use crate::socket::call::{Call, Format};
+use crate::socket::call::{Call, Format, ListParams};
 use crate::socket::fault::{Fault, Kind};
 use crate::socket::listener::Connections;
 use crate::socket::notification::Told;
@@ -136,4 +139,99 @@ async fn what_was_ended_while_nobody_heard_so_ends_once_the_store_has_been_opene
         told => panic!("{told:?}"),
     });
     assert_eq!(told.collect::<Vec<_>>(), ["deleted deleted", "cancelled cancelled"]);
+}
+
+fn store(folder: &Path) -> Store {
+    let opened = Store::open(&folder.join("store"), &Options::default(), Timestamp::from_millis(0)).unwrap();
+    opened.store
+}
+
+async fn until_queued(daemon: &Arc<Daemon>, answers: usize) {
+    for _ in 0..2_000 {
+        let status = ask(daemon, Call::Status).await.unwrap();
+        if status["queue"]["answers"] == answers {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never do {answers} answers wait");
+}
+
+#[actix::test]
+async fn deleting_what_cannot_be_read_any_more_stops_its_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = daemon(folder.path(), store(folder.path())).await;
+    for id in ["spoilt", "other"] {
+        submit(&daemon, id).await.unwrap();
+    }
+    until_queued(&daemon, 2).await;
+    daemon.store.spoil_head(&InterviewId::parse("spoilt").unwrap());
+    let interview_id = || "spoilt".to_owned();
+    let get = Call::Get {
+        interview_id: interview_id(),
+    };
+    assert_eq!(ask(&daemon, get).await.unwrap_err().kind, Kind::Storage);
+    let delete = Call::Delete {
+        interview_id: interview_id(),
+    };
+    assert_eq!(ask(&daemon, delete).await.unwrap()["deleted"], true);
+    until_queued(&daemon, 1).await;
+}
+
+async fn list(daemon: &Arc<Daemon>, limit: usize, after: &Value) -> (Vec<String>, Value) {
+    let params = ListParams {
+        state: Some(InterviewState::Cancelled),
+        limit: Some(limit),
+        after: after.as_str().map(str::to_owned),
+    };
+    let listed = ask(daemon, Call::List(params)).await.unwrap();
+    let ids = listed["interviews"].as_array().unwrap().iter();
+    let ids = ids.map(|listed| listed["interview_id"].as_str().unwrap().to_owned());
+    (ids.collect(), listed.get("next").cloned().unwrap_or_default())
+}
+
+#[actix::test]
+async fn what_is_rare_is_listed_whole_and_others_get_their_turn_while_it_is_looked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = daemon(folder.path(), store(folder.path())).await;
+    let submits: Vec<_> = (0..700)
+        .map(|n| {
+            let daemon = Arc::clone(&daemon);
+            actix::spawn(async move { submit(&daemon, &format!("iv{n}")).await.unwrap() })
+        })
+        .collect();
+    for submitted in submits {
+        submitted.await.unwrap();
+    }
+    for id in ["iv0", "iv650"] {
+        let interview_id = id.to_owned();
+        ask(&daemon, Call::Cancel { interview_id }).await.unwrap();
+    }
+    let both = (vec!["iv0".to_owned(), "iv650".to_owned()], Value::Null);
+    for limit in [2, 3, 1_000] {
+        assert_eq!(list(&daemon, limit, &Value::Null).await, both, "{limit}");
+    }
+    let (first, next) = list(&daemon, 1, &Value::Null).await;
+    assert_eq!(first, ["iv0"]);
+    let last = (vec!["iv650".to_owned()], Value::Null);
+    assert_eq!(list(&daemon, 1, &next).await, last, "there is no more of them");
+
+    let mut listing = pin!(daemon.call(Role::Client, Call::List(ListParams::default())));
+    let mut turns = 1;
+    while listing
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+        .is_pending()
+    {
+        turns += 1;
+    }
+    assert!(turns > 1, "a hundred at once keep others waiting");
+    let mut rare = pin!(list(&daemon, 1, &next));
+    let mut turns = 1;
+    while rare.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+        turns += 1;
+    }
+    assert!(turns > 3, "{turns} turns for 700 interviews");
+    let status = ask(&daemon, Call::Status).await.unwrap();
+    assert_eq!(status["interviews"]["cancelled"], json!(2));
 }

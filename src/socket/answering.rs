@@ -10,12 +10,16 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use super::call::Call;
 use super::connection::{Phase, Shared};
 use super::fault::{Fault, Kind};
-use super::ledger::Account;
+use super::ledger::{Account, Charge};
 use super::lines;
 use super::outgoing::{Outgoing, Slot, send};
+use super::params::LIST_LIMIT;
 use super::service::{Reply, Role, Service};
 use super::turns::{Effort, Turns};
 use super::wire::Id;
+
+/// What an interview in a list takes, the longest id included, while the list is put together and becomes JSON.
+const LISTED_BYTES: usize = 512;
 
 /// A request that the service answers.
 pub(super) struct Answering {
@@ -29,28 +33,59 @@ pub(super) struct Answering {
     pub shared: Arc<Shared>,
 }
 
+/// What is held as long as a call is: what it counts for, and its share of the room for what lines become.
+pub(super) struct Held {
+    pub _charge: Charge,
+    pub _room: Option<OwnedSemaphorePermit>,
+}
+
 impl Answering {
-    /// `room` is held as long as the call is.
-    pub(super) async fn answer(self, call: Call, room: Option<OwnedSemaphorePermit>) {
+    pub(super) async fn answer(self, call: Call, held: Held) {
         let effort = Effort::of(&call);
-        let answered = unpanicked(self.shared.service.as_ref(), self.role, call);
-        let result = tokio::select! {
+        let work = {
+            let (service, role, id) = (Arc::clone(&self.shared.service), self.role, self.id.clone());
+            let account = Arc::clone(&self.account);
+            // Boxed, because it is handed on several times and a request may wait for long.
+            Box::pin(async move {
+                let made = account.charged(made_bytes(&call));
+                let result = unpanicked(service.as_ref(), role, call).await;
+                drop((held, made));
+                reply_to(id.as_ref(), result, &account)
+            })
+        };
+        let reply = tokio::select! {
             biased;
-            result = self.turns.take(effort, answered) => result,
-            () = self.shared.reached(Phase::Over) => Err(Fault::new(
-                Kind::Draining,
-                "the daemon stops before this is answered; ask again once it is back",
-            )),
+            reply = self.turns.take(effort, work) => reply,
+            () = self.shared.reached(Phase::Over) => reply_to(self.id.as_ref(), Err(stopping()), &self.account),
         };
-        drop(room);
-        let Some(id) = self.id else {
-            if let Err(fault) = result {
-                tracing::debug!(fault = %logged(fault).message, "a notification was not carried out");
-            }
-            return;
-        };
-        let reply = Outgoing::new(reply_line(&id, result), &self.account, Some(self.slot));
-        send(&self.lines, reply).await;
+        if let Some(reply) = reply {
+            send(&self.lines, reply.in_reply(self.slot)).await;
+        }
+    }
+}
+
+/// What putting a reply together takes, where that goes on in several turns.
+fn made_bytes(call: &Call) -> usize {
+    match call {
+        Call::List(params) => params.limit.unwrap_or(LIST_LIMIT) * LISTED_BYTES,
+        _ => 0,
+    }
+}
+
+fn stopping() -> Fault {
+    let message = "the daemon stops before this is answered; ask again once it is back";
+    Fault::new(Kind::Draining, message)
+}
+
+/// The line with the result, if anybody wants to know.
+fn reply_to(id: Option<&Id>, result: Result<Reply, Fault>, account: &Account) -> Option<Outgoing> {
+    match (id, result) {
+        (Some(id), result) => Some(Outgoing::new(reply_line(id, result), account)),
+        (None, Ok(_)) => None,
+        (None, Err(fault)) => {
+            tracing::debug!(fault = %logged(fault).message, "a notification was not carried out");
+            None
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time;
 
-use super::answering::{Answering, panicked, reply_line};
+use super::answering::{Answering, Held, panicked, reply_line};
 use super::call::Call;
 use super::fault::{Fault, Kind};
 use super::frame::{Frame, Line, LineReader};
@@ -32,6 +32,10 @@ use crate::domain::ids::InterviewId;
 
 /// Longer lines are parsed on a thread of their own, so that other connections need not wait.
 const PARSED_HERE_BYTES_MAX: usize = 256 << 10;
+/// What a connection takes that asks for nothing: its tasks, and buffers for short lines.
+const CONNECTION_BYTES: usize = 16 << 10;
+/// What a request takes besides what it says until it is answered: its task, and a place in several lines.
+const REQUEST_BYTES: usize = 4 << 10;
 /// What a subscription takes besides its queue, roughly.
 const SUBSCRIPTION_BYTES: usize = 4 << 10;
 /// Lines between those who make them and the writer.
@@ -86,6 +90,7 @@ impl Shared {
 /// Serves one connection until its client has gone, has been silent for too long, holds too much, or the server stops.
 pub(super) async fn serve(stream: UnixStream, role: Role, shared: Arc<Shared>) {
     let account = Arc::new(shared.ledger.open());
+    let _itself = account.charged(CONNECTION_BYTES);
     let (read, write) = stream.into_split();
     let (lines, queue) = mpsc::channel(LINES_QUEUED_MAX);
     let write_timeout = shared.options.write_timeout;
@@ -94,7 +99,7 @@ pub(super) async fn serve(stream: UnixStream, role: Role, shared: Arc<Shared>) {
         reader: LineReader::new(read, shared.options.line_bytes_max, &account),
         lines,
         slots: Arc::new(Semaphore::new(shared.options.requests_in_flight_max.max(1))),
-        turns: Arc::new(Turns::new(&shared.common)),
+        turns: Arc::new(Turns::new(&shared.common, &account)),
         activity: Arc::default(),
         tasks: JoinSet::new(),
         notifications: JoinSet::new(),
@@ -120,10 +125,17 @@ async fn both<T>(reading: impl Future<Output = T>, writing: impl Future<Output =
 
 /// Lets a client that is still sending get to the point where it reads its reply.
 async fn discard(mut stream: OwnedReadHalf) {
-    let mut bytes = vec![0; 64 << 10];
+    let mut bytes = vec![0; 16 << 10];
     let read_on = async { while stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {} };
     // The client had its time; whether it used it does not matter.
     let _ = time::timeout(LINGER, read_on).await;
+}
+
+/// Computes for long without keeping others waiting.
+async fn on_another_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    // The words of a panic may quote a candidate; its place is in the log.
+    let panicked = |_| Fault::new(Kind::Internal, "reading the line panicked");
+    tokio::task::spawn_blocking(work).await.map_err(panicked)
 }
 
 /// A line that was read, and what is held for what it became.
@@ -134,9 +146,11 @@ struct Read {
 }
 
 impl Read {
-    /// Drops the line; what is held for it stays held wherever this is, also if the connection ends meanwhile.
-    fn of(Line { bytes, charge }: Line, role: Role, room: Option<OwnedSemaphorePermit>) -> Self {
+    /// Drops the line and counts what it became, which stays held wherever this is, also if the connection ends meanwhile.
+    fn of(Line { bytes, mut charge }: Line, role: Role, room: Option<OwnedSemaphorePermit>) -> Self {
         let request = wire::read(&bytes, role);
+        drop(bytes);
+        charge.set(REQUEST_BYTES + request.bytes);
         Self { request, charge, room }
     }
 }
@@ -236,23 +250,21 @@ impl Connection {
     async fn take(&mut self, line: Line, slot: Slot) {
         self.activity.touch();
         let length = line.bytes.len();
-        let is_long = length > PARSED_HERE_BYTES_MAX;
-        let to_read = if is_long { Some(self.room(length).await) } else { None };
         let Read {
-            request: Request { id, asked },
+            request: Request { id, asked, .. },
             charge,
             room,
-        } = self.read(line, to_read).await;
-        let room = match (&asked, room) {
-            (Ok(Asked::Call(Call::Submit(_) | Call::Open(_) | Call::Answer { .. })), Some(room)) => Some(room),
-            (Ok(Asked::Call(Call::Submit(_) | Call::Open(_) | Call::Answer { .. })), None) => {
-                Some(self.room(length).await)
-            }
-            _ => None,
+        } = match length > PARSED_HERE_BYTES_MAX {
+            true => self.read_long(line).await,
+            false => Read::of(line, self.role, None),
         };
-        drop(charge);
         match asked {
             Ok(Asked::Call(call)) => {
+                let is_stored = matches!(call, Call::Submit(_) | Call::Open(_) | Call::Answer { .. });
+                let room = match room.filter(|_| is_stored) {
+                    None if is_stored => Some(self.room(length).await),
+                    room => room,
+                };
                 let answering = Answering {
                     role: self.role,
                     id,
@@ -266,7 +278,13 @@ impl Connection {
                     Some(_) => &mut self.tasks,
                     None => &mut self.notifications,
                 };
-                tasks.spawn(answering.answer(call, room));
+                let held = Held {
+                    _charge: charge,
+                    _room: room,
+                };
+                let answer = answering.answer(call, held);
+                debug_assert!(size_of_val(&answer) <= REQUEST_BYTES / 2, "a request's task has grown");
+                tasks.spawn(answer);
             }
             Ok(Asked::Subscribe { interview_id }) => self.subscribe(id, interview_id, slot).await,
             Ok(Asked::Unsubscribe { subscription }) => self.unsubscribe(id, subscription, slot).await,
@@ -274,27 +292,30 @@ impl Connection {
         }
     }
 
-    /// What the line asks for. `room`: for what a long one becomes.
-    async fn read(&self, line: Line, room: Option<OwnedSemaphorePermit>) -> Read {
-        let role = self.role;
-        if room.is_none() {
-            return Read::of(line, role, None);
-        }
+    /// What a long line asks for. It is read once there is room for what it becomes, and on a thread of its own.
+    async fn read_long(&self, line: Line) -> Read {
+        let (role, length) = (self.role, line.bytes.len());
+        let room = self.room(length).await;
         let _one_of_few = self.shared.common.parsing.acquire().await;
-        match tokio::task::spawn_blocking(move || Read::of(line, role, room)).await {
-            Ok(read) => read,
-            Err(error) => Read {
-                request: Request {
-                    id: Some(Id::null()),
-                    asked: Err(Fault::new(
-                        Kind::Internal,
-                        format!("the line could not be read: {error}"),
-                    )),
-                },
-                charge: self.account.charge(),
-                room: None,
+        let measured = on_another_thread(move || (wire::decoding_bytes(&line.bytes), line));
+        let read = match measured.await {
+            Ok((decoding, mut line)) => {
+                // What it becomes, and what decoding takes, is there beside the line.
+                line.charge.set(2 * length + decoding);
+                self.account.relieved().await;
+                on_another_thread(move || Read::of(line, role, Some(room))).await
+            }
+            Err(fault) => Err(fault),
+        };
+        read.unwrap_or_else(|fault| Read {
+            request: Request {
+                id: Some(Id::null()),
+                asked: Err(fault),
+                bytes: 0,
             },
-        }
+            charge: self.account.charge(),
+            room: None,
+        })
     }
 
     /// Whoever sends interviews faster than they are stored waits here, and reads no more meanwhile.
@@ -328,8 +349,7 @@ impl Connection {
             return self.reply(id, Err(fault), slot).await;
         }
         // Its queue is paid for before it fills.
-        let mut queue = self.account.charge();
-        queue.set(capacity * size_of::<usize>() + SUBSCRIPTION_BYTES);
+        let queue = self.account.charged(capacity * size_of::<usize>() + SUBSCRIPTION_BYTES);
         let result = super::service::reply(&serde_json::json!({ "subscription": subscription.id() }));
         let (stop, stopped) = oneshot::channel();
         self.subscriptions.insert(subscription.id(), stop);
@@ -349,14 +369,14 @@ impl Connection {
         };
         let Some(id) = id else { return };
         let result = super::service::reply(&serde_json::json!({}));
-        let reply = Outgoing::new(reply_line(&id, result), &self.account, Some(slot));
+        let reply = Outgoing::new(reply_line(&id, result), &self.account).in_reply(slot);
         // The task ends before its `stop` only if the writer is gone, and with it this connection.
         let _ = stop.send(reply);
     }
 
     async fn reply(&self, id: Option<Id>, result: Result<Reply, Fault>, slot: Slot) {
         if let Some(id) = id {
-            let reply = Outgoing::new(reply_line(&id, result), &self.account, Some(slot));
+            let reply = Outgoing::new(reply_line(&id, result), &self.account).in_reply(slot);
             send(&self.lines, reply).await;
         }
     }
@@ -373,7 +393,7 @@ async fn forward(
             let notification = subscription.next().await;
             // The charge comes with the room to send: what waits for it is counted by the subscription's own limit.
             let Ok(room) = lines.reserve().await else { return };
-            room.send(Outgoing::new(lines::event(&notification), &account, None));
+            room.send(Outgoing::new(lines::event(&notification), &account));
         }
     };
     tokio::select! {

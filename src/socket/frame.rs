@@ -4,10 +4,14 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::buffer::{self, SHARED_BYTES_MAX};
 use super::ledger::{Account, Charge};
+use super::turns::turn_by_turn;
 
 /// Room that every read has at least.
 const READ_BYTES_MIN: usize = 8 << 10;
+/// What one read takes at most: in a large buffer there is room for far more, and nobody else would be asked meanwhile.
+const READ_BYTES_MAX: u64 = 256 << 10;
 /// Lines of this length are handed over in the buffer that they were read into.
 const COPIED_BYTES_MAX: usize = 64 << 10;
 
@@ -78,9 +82,11 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             if partial > self.line_bytes_max {
                 return Ok(self.too_long(partial));
             }
-            self.charge.relieved().await;
             self.make_room();
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            // Whenever bytes come, and not only now: all could wait for theirs while little is held.
+            let relieved = || self.charge.relieved();
+            let mut some = (&mut self.stream).take(READ_BYTES_MAX);
+            if turn_by_turn(relieved, some.read_buf(&mut self.buffer)).await? == 0 {
                 return Ok(self.last_line());
             }
             self.charge.set(self.buffer.len() - self.start);
@@ -97,13 +103,13 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     /// Takes the line that ends before the line break at `end`; `None` if it is empty.
     fn take(&mut self, end: usize) -> Option<Line> {
         let mut line = if self.start == 0 && end > COPIED_BYTES_MAX {
-            let rest = self.buffer.split_off(end + 1);
+            let rest = buffer::holding(&self.buffer[end + 1..], 0);
             let mut line = std::mem::replace(&mut self.buffer, rest);
             line.truncate(end);
             self.scanned = 0;
             line
         } else {
-            let line = self.buffer[self.start..end].to_vec();
+            let line = buffer::holding(&self.buffer[self.start..end], 0);
             self.start = end + 1;
             self.scanned = end + 1;
             line
@@ -142,19 +148,21 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         self.charge.set(0);
     }
 
-    /// Moves what is left of the buffer to its front, once per read and only if lines were taken before it.
+    /// Drops the lines that were taken, once per read, and with them whatever memory the rest has no use for.
     fn make_room(&mut self) {
-        if self.start > 0 {
+        let rest = &self.buffer[self.start..];
+        let is_shared = self.buffer.capacity() <= SHARED_BYTES_MAX;
+        let outgrows = is_shared && rest.len() + READ_BYTES_MIN > self.buffer.capacity();
+        if outgrows || self.start > 0 && !is_shared {
+            let more = SHARED_BYTES_MAX.saturating_sub(rest.len()).max(READ_BYTES_MIN);
+            self.buffer = buffer::holding(rest, more);
+        } else {
             self.buffer.drain(..self.start);
-            self.scanned -= self.start;
-            self.start = 0;
         }
-        if self.buffer.is_empty() && self.buffer.capacity() > COPIED_BYTES_MAX {
-            self.buffer = Vec::new();
-        }
-        if self.buffer.capacity() - self.buffer.len() < READ_BYTES_MIN {
-            self.buffer.reserve(READ_BYTES_MIN);
-        }
+        self.scanned -= self.start;
+        self.start = 0;
+        // Pages of its own grow where they are.
+        self.buffer.reserve(READ_BYTES_MIN);
     }
 }
 
@@ -227,5 +235,26 @@ mod tests {
             panic!("a line is there")
         };
         assert_eq!(line.bytes, b"abcdef");
+    }
+
+    #[tokio::test]
+    async fn what_was_needed_for_a_long_line_is_not_kept_for_short_ones() {
+        let account = Ledger::new(usize::MAX).open();
+        let lines = format!("{}\n{}\nshort\nshort", "x".repeat(1 << 20), "x".repeat(40 << 10));
+        let mut reader = LineReader::new(lines.as_bytes(), 2 << 20, &account);
+        for length in [1 << 20, 40 << 10, 5] {
+            let Frame::Line(line) = reader.next().await.unwrap() else {
+                panic!("a line is there")
+            };
+            assert_eq!(line.bytes.len(), length);
+            assert_eq!(account.bytes(), reader.buffer.len() - reader.start + length);
+        }
+        reader.make_room();
+        assert!(
+            reader.buffer.capacity() <= SHARED_BYTES_MAX,
+            "{}",
+            reader.buffer.capacity()
+        );
+        assert_eq!(reader.buffer, b"short");
     }
 }

@@ -5,11 +5,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+/// Whoever holds no more waits for nobody: it is others who hold too much.
+const LITTLE_BYTES: usize = 24 << 10;
+/// So much has been given back: worth telling whoever can pass memory on.
+const MUCH_BYTES: usize = 16 << 20;
+
 /// The buffered bytes of all connections.
 #[derive(Debug)]
 pub struct Ledger {
     bytes_max: usize,
     total: AtomicUsize,
+    /// What was given back since anybody was told.
+    returned: AtomicUsize,
+    /// Told whenever much has been given back. Must not block.
+    given_back: fn(),
     holders: Mutex<Vec<Arc<Holder>>>,
     /// Told when the sum is within the limit again.
     relief: Notify,
@@ -39,9 +48,16 @@ pub struct Charge {
 
 impl Ledger {
     pub fn new(bytes_max: usize) -> Arc<Self> {
+        Self::telling(bytes_max, || {})
+    }
+
+    /// `given_back` is told whenever much has been given back; it must not block.
+    pub fn telling(bytes_max: usize, given_back: fn()) -> Arc<Self> {
         Arc::new(Self {
             bytes_max,
             total: AtomicUsize::new(0),
+            returned: AtomicUsize::new(0),
+            given_back,
             holders: Mutex::default(),
             relief: Notify::new(),
         })
@@ -57,6 +73,28 @@ impl Ledger {
         Account {
             ledger: Arc::clone(self),
             holder,
+        }
+    }
+
+    /// Returns once all together hold no more than they may: those that were evicted have given theirs back.
+    async fn relieved(&self, holder: &Holder) {
+        loop {
+            // Made before the look, so that it hears of what happens after it.
+            let relief = self.relief.notified();
+            if self.total() <= self.bytes_max || holder.bytes.load(Ordering::Relaxed) <= LITTLE_BYTES {
+                return;
+            }
+            self.relieve();
+            relief.await;
+        }
+    }
+
+    /// Says so once it is much. That little is held by then does not matter: what was freed for small things is of no use for large ones.
+    fn returned(&self, bytes: usize) {
+        let returned = self.returned.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        // Of several that come this far at once, one says it.
+        if returned >= MUCH_BYTES && self.returned.swap(0, Ordering::Relaxed) >= MUCH_BYTES {
+            (self.given_back)();
         }
     }
 
@@ -85,6 +123,11 @@ impl Ledger {
 }
 
 impl Account {
+    /// Returns once all connections together hold no more than they may, or this one holds little.
+    pub async fn relieved(&self) {
+        self.ledger.relieved(&self.holder).await;
+    }
+
     /// An empty charge that can grow.
     pub fn charge(&self) -> Charge {
         Charge {
@@ -92,6 +135,13 @@ impl Account {
             holder: Arc::clone(&self.holder),
             bytes: 0,
         }
+    }
+
+    /// So many bytes, held from now on.
+    pub fn charged(&self, bytes: usize) -> Charge {
+        let mut charge = self.charge();
+        charge.set(bytes);
+        charge
     }
 
     /// Returns once this connection has to go.
@@ -123,27 +173,24 @@ impl Charge {
         self.holder.bytes.fetch_add(more, Ordering::Relaxed);
         self.holder.bytes.fetch_sub(less, Ordering::Relaxed);
         let ledger = &self.ledger;
-        let before = ledger.total.fetch_add(more, Ordering::Relaxed);
-        if more > 0 && before + more > ledger.bytes_max {
-            ledger.relieve();
+        if more > 0 {
+            let total = ledger.total.fetch_add(more, Ordering::Relaxed) + more;
+            if total > ledger.bytes_max {
+                ledger.relieve();
+            }
         }
-        let before = ledger.total.fetch_sub(less, Ordering::Relaxed);
-        if before > ledger.bytes_max && before - less <= ledger.bytes_max {
-            ledger.relief.notify_waiters();
+        if less > 0 {
+            let before = ledger.total.fetch_sub(less, Ordering::Relaxed);
+            if before > ledger.bytes_max && before - less <= ledger.bytes_max {
+                ledger.relief.notify_waiters();
+            }
+            ledger.returned(less);
         }
     }
 
-    /// Returns once all together hold no more than they may: those that were evicted have given theirs back.
+    /// Returns once all together hold no more than they may, or its account little.
     pub async fn relieved(&self) {
-        loop {
-            // Made before the look, so that it hears of what happens after it.
-            let relief = self.ledger.relief.notified();
-            if self.ledger.total() <= self.ledger.bytes_max {
-                return;
-            }
-            self.ledger.relieve();
-            relief.await;
-        }
+        self.ledger.relieved(&self.holder).await;
     }
 
     pub fn bytes(&self) -> usize {
@@ -170,12 +217,6 @@ impl Drop for Charge {
 mod tests {
     use super::*;
 
-    fn charged(account: &Account, bytes: usize) -> Charge {
-        let mut charge = account.charge();
-        charge.set(bytes);
-        charge
-    }
-
     fn is_evicted(account: &Account) -> bool {
         account.holder.is_evicted.load(Ordering::Relaxed)
     }
@@ -184,15 +225,15 @@ mod tests {
     fn over_the_limit_the_largest_holder_goes_whoever_went_over_it() {
         let ledger = Ledger::new(100);
         let (small, large, last) = (ledger.open(), ledger.open(), ledger.open());
-        let _held = (charged(&small, 20), charged(&large, 50), charged(&last, 30));
+        let _held = (small.charged(20), large.charged(50), last.charged(30));
         assert!(!is_evicted(&large));
-        let _more = charged(&last, 1);
+        let _more = last.charged(1);
         assert_eq!(
             [&small, &large, &last].map(is_evicted),
             [false, true, false],
             "only the largest"
         );
-        let _much_more = charged(&last, 30);
+        let _much_more = last.charged(30);
         assert!(!is_evicted(&last), "what the evicted one holds is as good as free");
     }
 
@@ -200,7 +241,7 @@ mod tests {
     fn what_is_dropped_is_given_back() {
         let ledger = Ledger::new(100);
         let account = ledger.open();
-        let mut charge = charged(&account, 70);
+        let mut charge = account.charged(70);
         charge.set(40);
         assert_eq!((ledger.total(), account.bytes()), (40, 40));
         drop(account);
@@ -210,11 +251,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_wants_more_waits_until_the_evicted_have_given_theirs_back() {
-        let ledger = Ledger::new(100);
-        let (large, other) = (ledger.open(), ledger.open());
-        let held = charged(&large, 90);
-        let more = charged(&other, 20);
+    async fn whoever_wants_more_waits_until_the_evicted_have_given_theirs_back_unless_he_holds_little() {
+        let ledger = Ledger::new(100_000);
+        let (large, other, small) = (ledger.open(), ledger.open(), ledger.open());
+        let held = large.charged(90_000);
+        let more = other.charged(30_000);
         assert!(is_evicted(&large) && !is_evicted(&other));
         let mut waiting = Box::pin(more.relieved());
         tokio::select! {
@@ -222,15 +263,35 @@ mod tests {
             () = &mut waiting => panic!("what was evicted is still in memory"),
             () = tokio::task::yield_now() => {}
         }
+        small.charged(LITTLE_BYTES).relieved().await;
         drop(held);
         waiting.await;
+    }
+
+    #[test]
+    fn it_is_told_when_much_was_given_back_however_little_at_a_time() {
+        static TOLD: AtomicUsize = AtomicUsize::new(0);
+        let ledger = Ledger::telling(usize::MAX, || {
+            TOLD.fetch_add(1, Ordering::Relaxed);
+        });
+        let account = ledger.open();
+        let told_after = |bytes| {
+            drop(account.charged(bytes));
+            TOLD.load(Ordering::Relaxed)
+        };
+        assert_eq!(told_after(MUCH_BYTES - 1), 0);
+        assert_eq!(told_after(1), 1);
+        for _ in 0..15 {
+            assert_eq!(told_after(MUCH_BYTES / 16), 1);
+        }
+        assert_eq!(told_after(MUCH_BYTES / 16), 2);
     }
 
     #[tokio::test]
     async fn an_evicted_connection_hears_of_it_even_if_it_listens_late() {
         let ledger = Ledger::new(1);
         let account = ledger.open();
-        let _charge = charged(&account, 2);
+        let _charge = account.charged(2);
         account.evicted().await;
         account.evicted().await;
     }

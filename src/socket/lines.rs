@@ -3,11 +3,16 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::buffer;
 use super::fault::{Fault, Kind};
 use super::notification::EventNotification;
 use super::wire::Id;
 
 const VERSION: &str = "2.0";
+/// More than a line has around its id and its result.
+const FRAME_BYTES: usize = 64;
+/// What most faults and events fit into.
+const SHORT_BYTES: usize = 256;
 
 /// The method of the notifications that a subscription brings.
 pub const EVENT_METHOD: &str = "event";
@@ -48,15 +53,17 @@ struct EventLine<'a> {
 }
 
 pub fn result(id: &Id, result: &RawValue) -> Vec<u8> {
-    line(&ResultLine {
+    let bytes = FRAME_BYTES + id.raw().get().len() + result.get().len();
+    let object = ResultLine {
         jsonrpc: VERSION,
         id: id.raw(),
         result,
-    })
+    };
+    line(&object, bytes)
 }
 
 pub fn fault(id: &Id, fault: &Fault) -> Vec<u8> {
-    line(&FaultLine {
+    let object = FaultLine {
         jsonrpc: VERSION,
         id: id.raw(),
         error: ErrorObject {
@@ -67,19 +74,23 @@ pub fn fault(id: &Id, fault: &Fault) -> Vec<u8> {
                 data: &fault.data,
             },
         },
-    })
+    };
+    line(&object, SHORT_BYTES)
 }
 
 pub fn event(notification: &EventNotification) -> Vec<u8> {
-    line(&EventLine {
+    let object = EventLine {
         jsonrpc: VERSION,
         method: EVENT_METHOD,
         params: notification,
-    })
+    };
+    line(&object, SHORT_BYTES)
 }
 
-fn line(object: &impl Serialize) -> Vec<u8> {
-    let mut line = serde_json::to_vec(object).expect("texts, numbers and JSON that is already there become JSON");
+/// `bytes`: how long it will be, roughly.
+fn line(object: &impl Serialize, bytes: usize) -> Vec<u8> {
+    let mut line = buffer::with_room(bytes);
+    serde_json::to_writer(&mut line, object).expect("texts, numbers and JSON that is already there become JSON");
     // JSON that came ready-made may be laid out in lines; within its strings there is no bare line break.
     for byte in &mut line {
         if matches!(byte, b'\n' | b'\r') {

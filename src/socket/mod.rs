@@ -4,6 +4,7 @@
 
 pub mod activation;
 mod answering;
+mod buffer;
 pub mod call;
 pub mod client;
 mod connection;

@@ -16,8 +16,11 @@ pub struct Options {
     /// Longest line, without its line break.
     pub line_bytes_max: usize,
     pub connections_max: usize,
-    /// Of all partial lines and unread output together; over it the connection that holds most is closed.
+    /// Of all partial lines, requests in work and unread output together; over it the connection that holds most is closed. The longest line takes
+    /// three times its length at most while it is read.
     pub buffered_bytes_max: usize,
+    /// Told whenever much of that has been given back: freed memory can go back to the system. Must not block.
+    pub given_back: fn(),
     /// A connection without a pending request or a subscription is closed after this long without a line.
     pub idle: Duration,
     /// A connection that takes none of its output for this long is closed.
@@ -42,6 +45,7 @@ impl Default for Options {
             line_bytes_max: 16 << 20,
             connections_max: 256,
             buffered_bytes_max: 48 << 20,
+            given_back: || {},
             idle: Duration::from_secs(600),
             write_timeout: Duration::from_secs(30),
             events_queued_max: 1_024,

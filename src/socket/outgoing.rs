@@ -9,6 +9,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{self, Instant};
 
+use super::buffer::taken_bytes;
 use super::ledger::{Account, Charge};
 
 /// Writes lines until nobody makes any more. Those of a client that has gone are dropped: what it asked for may still be under way.
@@ -45,13 +46,19 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(bytes: Vec<u8>, account: &Account, slot: Option<Slot>) -> Self {
-        let mut charge = account.charge();
-        charge.set(bytes.len());
+    pub(super) fn new(bytes: Vec<u8>, account: &Account) -> Self {
         Self {
+            _charge: account.charged(taken_bytes(&bytes)),
             bytes,
-            _charge: charge,
-            _slot: slot,
+            _slot: None,
+        }
+    }
+
+    /// The reply to the request that has this slot.
+    pub(super) fn in_reply(self, slot: Slot) -> Self {
+        Self {
+            _slot: Some(slot),
+            ..self
         }
     }
 }

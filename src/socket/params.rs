@@ -12,6 +12,8 @@ use crate::domain::ids::InterviewId;
 use crate::domain::interview::{AnswerDraft, Draft};
 use crate::domain::object;
 
+/// As many interviews an `interview.list` gives if the client does not say.
+pub const LIST_LIMIT: usize = 100;
 /// Most interviews that one `interview.list` gives.
 pub const LIST_LIMIT_MAX: usize = 1_000;
 /// How long `report.wait` waits if the client does not say.

@@ -55,7 +55,7 @@ pub async fn run(
         shared: Arc::new(Shared {
             service,
             hub,
-            ledger: Ledger::new(options.buffered_bytes_max),
+            ledger: Ledger::telling(options.buffered_bytes_max, options.given_back),
             room: Arc::new(Semaphore::new(room_units(options.line_bytes_max))),
             common: Common::new(),
             evictions: Mutex::default(),

@@ -25,7 +25,8 @@ pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Reply, Fault>> + Sen
 
 /// Answers requests. The server has checked form, role and limits of the connection before.
 pub trait Service: Send + Sync + 'static {
-    /// Answers one request; dropped if the connection goes away first.
+    /// Answers one request. What may change something is carried out to its end once it has begun; everything else is dropped if the connection
+    /// goes away first.
     fn call(&self, role: Role, call: Call) -> Answering<'_>;
 
     /// Whether there is such an interview: subscriptions to others are refused.

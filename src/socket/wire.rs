@@ -13,8 +13,10 @@ use super::service::Role;
 
 /// Longest id of a request: it is held until the request is answered.
 pub const ID_BYTES_MAX: usize = 1_024;
-/// Most values in a line: an honest interview has some hundreds, and a few bytes of JSON can become many of memory.
-pub const VALUES_MAX: usize = 100_000;
+/// Most values in a line: an honest interview has at most some 800, and a few bytes of JSON can become many of memory.
+pub const VALUES_MAX: usize = 10_000;
+/// What a value takes at most besides its text: its place in a list that grows by doubling, and what the allocator adds.
+const VALUE_BYTES: usize = 96;
 /// Most characters of a client's text, and of a whole message, that are sent back.
 pub(super) const ECHO_CHARS_MAX: usize = 40;
 pub(super) const MESSAGE_CHARS_MAX: usize = 600;
@@ -25,6 +27,8 @@ pub struct Request {
     /// What to answer to; `None`: a notification, which gets no reply.
     pub id: Option<Id>,
     pub asked: Result<Asked, Fault>,
+    /// What it takes in memory at most; 0 if it was refused.
+    pub bytes: usize,
 }
 
 /// The id of a request, as the client wrote it: a string, a number or null.
@@ -53,8 +57,9 @@ impl Id {
 
 /// Reads a line. Whether `role` may call the method is decided before its parameters are looked at.
 pub fn read(line: &[u8], role: Role) -> Request {
-    let envelope = match text(line).and_then(envelope) {
-        Ok(envelope) => envelope,
+    let read = text(line).and_then(|(text, values)| Ok((envelope(text)?, values)));
+    let (envelope, values) = match read {
+        Ok(read) => read,
         Err(fault) => return refused(Id::null(), fault),
     };
     let id = match envelope.id.map(Id::parse).transpose() {
@@ -65,16 +70,38 @@ pub fn read(line: &[u8], role: Role) -> Request {
         Ok(method) => method,
         Err(problem) => return refused(id.unwrap_or_else(Id::null), invalid(problem)),
     };
-    Request {
-        id,
-        asked: params::asked(&method, envelope.params, role),
+    let asked = params::asked(&method, envelope.params, role);
+    let bytes = match asked.is_ok() {
+        true => line.len() + values * VALUE_BYTES,
+        false => 0,
+    };
+    Request { id, asked, bytes }
+}
+
+/// How much memory decoding the texts of a line takes for a moment: that of the longest one that has an escape in it.
+pub(super) fn decoding_bytes(line: &[u8]) -> usize {
+    let (mut longest, mut rest) = (0, line.iter());
+    while rest.any(|byte| *byte == b'"') {
+        let (mut length, mut is_escaped) = (0, false);
+        while let Some(byte) = rest.next().filter(|byte| **byte != b'"') {
+            length += 1;
+            if *byte == b'\\' {
+                is_escaped = true;
+                rest.next();
+            }
+        }
+        if is_escaped {
+            longest = longest.max(length);
+        }
     }
+    longest
 }
 
 fn refused(id: Id, fault: Fault) -> Request {
     Request {
         id: Some(id),
         asked: Err(fault),
+        bytes: 0,
     }
 }
 
@@ -82,8 +109,8 @@ fn invalid(problem: impl fmt::Display) -> Fault {
     Fault::new(Kind::InvalidRequest, format!("not a JSON-RPC 2.0 request: {problem}"))
 }
 
-/// The line as text that is JSON throughout, so that whatever is wrong with it as such is found whatever it asks for.
-fn text(line: &[u8]) -> Result<&str, Fault> {
+/// The line as text that is JSON throughout, so that whatever is wrong with it as such is found whatever it asks for; and how many values it has.
+fn text(line: &[u8]) -> Result<(&str, usize), Fault> {
     let text = std::str::from_utf8(line).map_err(|error| {
         let place = error.valid_up_to() + 1;
         Fault::new(Kind::Parse, format!("the line is not UTF-8: byte {place} is wrong"))
@@ -105,7 +132,7 @@ fn text(line: &[u8]) -> Result<&str, Fault> {
         let message = format!("the line is not JSON: {problem} at byte {}", error.column());
         Fault::new(Kind::Parse, message)
     })?;
-    Ok(text)
+    Ok((text, values.get()))
 }
 
 /// The error's text without serde_json's "at line 1 column 17", and without the text that stood where something else belonged: it may be a

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::disk::Durable;
 use super::shelf::Shelf;
 use super::writer::{Message, Shared, Trouble, WAITING_MAX, Writer, close, read, write};
-use super::{Inner, Options, Reserve, Store, StoreError, View, reads};
+use super::{Inner, Options, Reserve, Store, StoreError, View, keys, reads};
 use crate::domain::ids::InterviewId;
 use crate::domain::report::Report;
 use crate::domain::time::Timestamp;
@@ -58,6 +58,15 @@ impl Durable for Disk {
 }
 
 impl Store {
+    /// As damage that comes while the store is open: the interview's head says nothing any more.
+    pub(crate) fn spoil_head(&self, id: &InterviewId) {
+        let shelf = write(&self.inner.shared.shelf);
+        let db = &shelf.as_ref().unwrap().db;
+        let sequence = db.get(keys::id(id.as_str())).unwrap().unwrap();
+        let head = keys::head(keys::number(&sequence).unwrap());
+        db.insert(head, "no record").unwrap();
+    }
+
     /// Nothing that this store is asked to write is answered before its hand does a round.
     pub(crate) fn by_hand(path: &Path, now: Timestamp) -> Result<(Self, Hand), StoreError> {
         let shared = Arc::new(Shared::new(path.to_owned()));

@@ -254,11 +254,17 @@ impl Store {
         self.read_all("the list of unfinished interviews", reads::unfinished)
     }
 
-    /// At most `limit` interviews (at least one), oldest first. `after` is the `next` of an earlier page, with the same `state`.
+    /// At most `limit` interviews (at least one), oldest first; fewer, or none, where they are hard to find: whoever wants more goes on from
+    /// `next`. `after` is the `next` of an earlier page, with the same `state`.
     pub fn list(&self, state: Option<InterviewState>, limit: usize, after: Option<&str>) -> Result<Page, StoreError> {
         self.read_all("the list of interviews", |shelf| {
             reads::list(shelf, state, limit, after)
         })
+    }
+
+    /// The names of interviews of which nothing could be read when the store was opened.
+    pub fn unreadable(&self) -> Vec<String> {
+        lock(&self.inner.shared.unreadable).clone()
     }
 
     /// How many interviews are in each state. From memory.

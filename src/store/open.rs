@@ -32,6 +32,8 @@ pub const QUARANTINE: &str = ".quarantine-";
 pub(super) struct Found {
     pub shelf: Shelf,
     pub counts: Counts,
+    /// Interviews of which nothing can be read.
+    pub unreadable: Vec<String>,
     /// What had to be moved aside, for people.
     pub notes: Vec<String>,
 }
@@ -148,17 +150,11 @@ pub(super) fn open(
     }
 }
 
-fn found(shelf: Shelf, census: Census, mut notes: Vec<String>) -> Found {
-    if !census.unreadable.is_empty() {
-        notes.push(format!(
-            "{} interviews in the store cannot be read: {}; the others can",
-            census.unreadable.len(),
-            some_of(&census.unreadable)
-        ));
-    }
+fn found(shelf: Shelf, census: Census, notes: Vec<String>) -> Found {
     Found {
         shelf,
         counts: census.counts,
+        unreadable: census.unreadable,
         notes,
     }
 }

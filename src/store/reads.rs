@@ -6,11 +6,14 @@ use super::error::StoreError;
 use super::format;
 use super::keys;
 use super::open::guarded;
-use super::record::{Head, Page, Summary, Unfinished, Unreadable, View};
+use super::record::{Page, Summary, Unfinished, Unreadable, View};
 use super::shelf::{Shelf, missing};
 use crate::domain::ids::InterviewId;
 use crate::domain::report::Report;
 use crate::domain::state::InterviewState;
+
+/// Interviews that are looked at for one page of a list, at most: writers wait meanwhile.
+const LOOKED_AT_MAX: usize = 200;
 
 pub(super) fn view(shelf: &Shelf, id: &InterviewId) -> Result<Option<View>, StoreError> {
     let Some((sequence, head)) = shelf.find(id)? else {
@@ -102,7 +105,8 @@ pub(super) fn name(shelf: &Shelf, sequence: u64) -> String {
     })
 }
 
-/// At most `limit` interviews (at least one), in that state if one is given, from the cursor on.
+/// At most `limit` interviews (at least one), in that state if one is given, from the cursor on; fewer, or none, where it takes more than
+/// [`LOOKED_AT_MAX`] to find them.
 pub(super) fn list(
     shelf: &Shelf,
     state: Option<InterviewState>,
@@ -115,39 +119,39 @@ pub(super) fn list(
         interviews: Vec::new(),
         next: None,
     };
-    for found in candidates(shelf, state, from) {
-        let Some((sequence, head)) = found? else { continue };
-        let Some((of_this, done)) = readable(sequence, || shelf.standing(sequence, &head)) else {
-            continue;
-        };
-        if state.is_some_and(|wanted| wanted != of_this) {
-            continue;
-        }
-        if page.interviews.len() == limit {
+    for (looked_at, key) in candidates(shelf, state, from).enumerate() {
+        if page.interviews.len() == limit || looked_at == LOOKED_AT_MAX {
             page.next = from.map(cursor);
             break;
         }
+        let (key, value) = key?;
+        let sequence = sequence(&key)?;
         from = Some(sequence);
-        page.interviews.push(Summary {
-            id: head.id,
-            state: of_this,
-            done,
-            total: head.answers,
-            submitted_at: head.submitted_at,
+        let found = readable(sequence, || {
+            let head = match value.is_empty() {
+                true => shelf.head(sequence)?,
+                false => shelf.head_from(sequence, &value)?,
+            };
+            let (state, done) = shelf.standing(sequence, &head)?;
+            Ok((head, state, done))
         });
+        let Some((head, of_this, done)) = found else { continue };
+        if state.is_none_or(|wanted| wanted == of_this) {
+            page.interviews.push(Summary {
+                id: head.id,
+                state: of_this,
+                done,
+                total: head.answers,
+                submitted_at: head.submitted_at,
+            });
+        }
     }
     Ok(page)
 }
 
-/// An interview's sequence and head; `None`: one that cannot be read.
-type Candidate = Result<Option<(u64, Head)>, StoreError>;
-
-/// Those that may be in that state, in the order of submission: states that end an interview are looked for everywhere, others in their index.
-fn candidates(
-    shelf: &Shelf,
-    state: Option<InterviewState>,
-    after: Option<u64>,
-) -> Box<dyn Iterator<Item = Candidate> + '_> {
+/// Index entries of those that may be in that state, in the order of submission: states that end an interview are looked for everywhere, others in
+/// their index.
+fn candidates(shelf: &Shelf, state: Option<InterviewState>, after: Option<u64>) -> sled::Iter {
     use InterviewState::{Cancelled, Complete, Open, Partial, Reporting, Scoring};
     let key = match state {
         None | Some(Complete | Partial | Cancelled) => keys::head as fn(u64) -> Vec<u8>,
@@ -157,15 +161,7 @@ fn candidates(
         after.map_or(Bound::Included(key(0)), |after| Bound::Excluded(key(after))),
         Bound::Included(key(u64::MAX)),
     );
-    Box::new(shelf.db.range(range).map(move |entry| {
-        let (key, value) = entry?;
-        let sequence = sequence(&key)?;
-        let head = readable(sequence, || match value.is_empty() {
-            true => shelf.head(sequence),
-            false => shelf.head_from(sequence, &value),
-        });
-        Ok(head.map(|head| (sequence, head)))
-    }))
+    shelf.db.range(range)
 }
 
 /// `None`, and a line in the log, for what cannot be read: a list is of the others.

@@ -172,11 +172,11 @@ pub struct Summary {
     pub submitted_at: Timestamp,
 }
 
-/// Some interviews, oldest first.
+/// Some interviews, oldest first; maybe fewer than were asked for, although there are more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     pub interviews: Vec<Summary>,
-    /// Where the next page begins; `None` on the last one.
+    /// Where the next page begins; `None` on the last one. It may turn out to be empty.
     pub next: Option<String>,
 }
 

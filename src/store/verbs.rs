@@ -301,6 +301,8 @@ impl<'a> Books<'a> {
         }
         head.phase = Phase::Cancelled;
         head.report = None;
+        // What cannot be read is not half cancelled: it can be deleted.
+        let record = self.shelf.record(sequence, &head)?;
         let mut changes = Changes::default();
         // A retry may have left the report of an earlier generation.
         changes.clear(self.shelf, &keys::report(sequence))?;

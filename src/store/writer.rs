@@ -90,6 +90,8 @@ pub(super) struct Shared {
     pub held: AtomicUsize,
     /// As of the last durable round.
     pub counts: Mutex<Counts>,
+    /// Interviews of which nothing could be read when the store was opened.
+    pub unreadable: Mutex<Vec<String>>,
 }
 
 impl Shared {
@@ -100,6 +102,7 @@ impl Shared {
             trouble: Mutex::new(None),
             held: AtomicUsize::new(0),
             counts: Mutex::new(Counts::default()),
+            unreadable: Mutex::default(),
         }
     }
 
@@ -440,6 +443,7 @@ impl Writer {
         }
         self.was_open = true;
         *lock(&shared.counts) = found.counts;
+        *lock(&shared.unreadable) = found.unreadable;
         *lock(&shared.trouble) = None;
         *guard = Some(found.shelf);
         drop(guard);

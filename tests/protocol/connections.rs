@@ -146,10 +146,10 @@ fn a_silent_connection_is_closed_unless_something_is_pending() {
 fn when_all_hold_too_much_whoever_holds_most_is_closed() {
     let world = World::simulated(FOREVER_MS)
         .set("socket.line_bytes_max=100000")
-        .set("socket.buffered_bytes_max=250000");
+        .set("socket.buffered_bytes_max=300000");
     let house = House::of(world);
-    let mut connections: Vec<_> = (0..3).map(|_| Raw::connect(&house)).collect();
-    for (connection, bytes) in connections.iter().zip([80_000, 99_000, 85_000]) {
+    let mut connections: Vec<_> = (0..4).map(|_| Raw::connect(&house)).collect();
+    for (connection, bytes) in connections.iter().zip([80_000, 99_000, 85_000, 70_000]) {
         connection.send(&vec![b' '; bytes]);
         // Its bytes are counted before the next ones come.
         std::thread::sleep(Duration::from_millis(100));

@@ -330,7 +330,7 @@ fn a_value_out_of_range_names_its_place() {
     assert!(
         House::with("\n\nsocket.line_bytes_max = 100_000_000")
             .error()
-            .starts_with("config.toml:3: socket.buffered_bytes_max is 50331648, but must hold at least one line"),
+            .starts_with("config.toml:3: socket.buffered_bytes_max is 50331648, but must be at least three times socket.line_bytes_max"),
         "the line that somebody wrote is to blame, not the default"
     );
 }

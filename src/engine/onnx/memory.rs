@@ -1,4 +1,5 @@
-//! Memory that ONNX Runtime reads and writes in place, runs on it, and the CUDA calls that `ort` lacks: all the unsafe code of the engine.
+//! Memory that ONNX Runtime reads and writes in place, runs on it, the CUDA calls that `ort` lacks, and what the C library is told about memory: all
+//! the unsafe code of the house.
 //!
 //! Nothing in `ort` ties a view to the memory below it, so here a [`Binding`] holds on to the memory of its views. What is left to the owner,
 //! `Slots`, is to touch memory only while no run goes on: it takes `&mut self` for either.
@@ -427,5 +428,25 @@ pub(super) fn library_version(path: &Path) -> Result<String, libloading::Error> 
         Ok(CStr::from_ptr(((*base).GetVersionString)())
             .to_string_lossy()
             .into_owned())
+    }
+}
+
+/// Has the C library give large blocks back to the system as they are freed, whatever it has seen freed before. By itself it would come to keep
+/// blocks of up to 32 MiB, and twice as much again in each of its arenas.
+pub fn keep_little_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it sets two numbers, under the library's own lock.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 20);
+    }
+}
+
+/// Gives back to the system whatever the C library keeps of freed memory. Takes some milliseconds.
+pub fn trim_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it touches nothing but what is free, under the library's own locks.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }

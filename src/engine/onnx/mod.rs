@@ -15,6 +15,7 @@ use ort::session::RunOptions;
 use super::TokenId;
 use super::model::{BankShape, DecodeRow, Model, ModelError, ModelShape, SlotId, Terminator};
 pub use error::OnnxError;
+pub use memory::{keep_little_freed_memory, trim_memory};
 use slots::{Feed, Slots};
 
 /// What to load and where.

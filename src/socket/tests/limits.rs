@@ -140,7 +140,7 @@ async fn an_idle_connection_is_closed_but_none_that_waits_for_something() {
 #[tokio::test]
 async fn interviews_that_come_faster_than_they_are_taken_wait_their_turn() {
     let daemon = Daemon::with(|options| {
-        options.buffered_bytes_max = 1 << 20;
+        options.buffered_bytes_max = 3 << 20;
         options.line_bytes_max = 1 << 20;
     })
     .await;
@@ -154,4 +154,44 @@ async fn interviews_that_come_faster_than_they_are_taken_wait_their_turn() {
     for _ in 0..8 {
         assert_eq!(peer.reply().await["result"]["answers"], 1);
     }
+}
+
+#[tokio::test]
+async fn the_longest_line_goes_through_where_three_of_them_fit() {
+    let daemon = Daemon::with(|options| {
+        options.buffered_bytes_max = 3 << 20;
+        options.line_bytes_max = 1 << 20;
+    })
+    .await;
+    let mut peer = daemon.peer().await;
+    let text = |bytes: usize| json!({"stage": "intro", "question": "", "answer": "\n".to_owned() + &"x".repeat(bytes)});
+    let request = |last: usize| {
+        let answers: Vec<_> = [50_000; 20].into_iter().chain([last]).map(text).collect();
+        json!({"jsonrpc": "2.0", "id": 1, "method": "interview.submit", "params": {"interview": {"answers": answers}}})
+            .to_string()
+    };
+    let line = request((1 << 20) - request(0).len());
+    assert_eq!(line.len(), 1 << 20);
+    for _ in 0..3 {
+        peer.send(format!("{line}\n")).await;
+    }
+    for _ in 0..3 {
+        assert_eq!(peer.reply().await["result"]["answers"], 21);
+    }
+}
+
+#[tokio::test]
+async fn requests_in_work_count_as_well() {
+    let daemon = Daemon::with(|options| options.buffered_bytes_max = 2 << 20).await;
+    let mut greedy = daemon.peer().await;
+    let mut other = daemon.peer().await;
+    other.ask("hello", json!({})).await;
+    let params = json!({"interview_id": "x".repeat(240_000), "timeout_ms": 600_000});
+    let line = json!({"jsonrpc": "2.0", "id": 1, "method": "report.wait", "params": params}).to_string() + "\n";
+    for _ in 0..10 {
+        // It may be closed before it has sent all of them.
+        let _ = greedy.write.write_all(line.as_bytes()).await;
+    }
+    until("the greedy one is closed", || daemon.connections.count() == 1).await;
+    assert!(other.ask("hello", json!({})).await["result"].is_object());
 }

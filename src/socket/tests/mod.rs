@@ -8,7 +8,7 @@ mod reading;
 mod requests;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ impl Drop for Folder {
 #[derive(Default)]
 struct Obedient {
     done: Mutex<Vec<String>>,
+    /// Whether a `retry` may end.
+    lets_end: AtomicBool,
 }
 
 impl Obedient {
@@ -73,6 +75,14 @@ impl Obedient {
             Call::Submit(draft) => {
                 self.note(format!("submit {}", draft.answers.len()));
                 Ok(json!({ "answers": draft.answers.len() }))
+            }
+            Call::Retry { .. } => {
+                self.note("begun".to_owned());
+                while !self.lets_end.load(Ordering::Relaxed) {
+                    time::sleep(Duration::from_millis(5)).await;
+                }
+                self.note("ended".to_owned());
+                Ok(json!({}))
             }
             Call::WaitForReport { timeout_ms, .. } => {
                 time::sleep(Duration::from_millis(timeout_ms)).await;

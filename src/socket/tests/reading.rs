@@ -176,13 +176,42 @@ fn what_is_no_json_is_refused_with_its_place_whatever_it_asks_for() {
 fn a_line_of_very_many_values_is_too_large_before_anything_is_made_of_it() {
     let line = format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"status","params":{{"a":[{}0]}}}}"#,
-        "0,".repeat(100_000)
+        "0,".repeat(10_000)
     );
     let fault = read(line).asked.unwrap_err();
     assert_eq!(
         (fault.kind, &fault.data["limit"]),
-        (Kind::TooLarge, &Value::from(100_000))
+        (Kind::TooLarge, &Value::from(10_000))
     );
+}
+
+#[test]
+fn a_request_says_how_much_memory_it_takes() {
+    let with_ideals = |count: usize| {
+        let ideals = vec!["\"\""; count].join(",");
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"interview.open","params":{{"interview":{{"company":{{"ideal":[{ideals}]}}}}}}}}"#
+        )
+    };
+    let [few, many] = [1, 9_000].map(with_ideals);
+    assert!((few.len()..few.len() + 2_000).contains(&read(&few).bytes));
+    // A list of nothing but empty texts becomes many times what was sent.
+    assert!(read(&many).bytes > many.len() + 9_000 * size_of::<String>() * 2);
+    assert_eq!(read("[").bytes, 0, "what is refused is not kept");
+}
+
+#[test]
+fn texts_with_escapes_are_what_decoding_takes_memory_for() {
+    let cases = [
+        (r#"{"a":"plain","b":["also","plain"]}"#, 0),
+        (r#"{"a":"x\"y","b":"a longer one"}"#, 3),
+        (r#"["\\","one\ntwo"]"#, 7),
+        (r#"["never ends \"#, 12),
+        ("", 0),
+    ];
+    for (line, bytes) in cases {
+        assert_eq!(wire::decoding_bytes(line.as_bytes()), bytes, "{line}");
+    }
 }
 
 #[test]

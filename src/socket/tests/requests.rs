@@ -165,6 +165,35 @@ async fn a_request_whose_client_has_gone_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_change_whose_client_has_gone_is_carried_out_and_keeps_its_turn_meanwhile() {
+    async fn retries(daemon: &Daemon, number: u64) -> super::Peer {
+        let mut peer = daemon.peer().await;
+        for id in 0..number {
+            peer.request(id, "interview.retry", json!({"interview_id": "x"})).await;
+        }
+        peer
+    }
+    let daemon = Daemon::start().await;
+    let are = |what: &str, number| daemon.service.done().iter().filter(|done| *done == what).count() == number;
+    let leaving = retries(&daemon, 20).await;
+    until("eight are under way", || are("begun", 8)).await;
+    drop(leaving);
+    until("the connection is gone", || daemon.connections.count() == 0).await;
+    let mut others = Vec::new();
+    for _ in 0..8 {
+        others.push(retries(&daemon, 8).await);
+    }
+    until("all but the last eight have begun", || are("begun", 64)).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(are("begun", 64), "64 at a time, with those whose client has gone");
+    daemon
+        .service
+        .lets_end
+        .store(true, std::sync::atomic::Ordering::Relaxed);
+    until("all have ended", || are("ended", 72)).await;
+}
+
+#[tokio::test]
 async fn nothing_more_is_read_while_too_many_requests_are_pending() {
     let daemon = Daemon::with(|options| options.requests_in_flight_max = 2).await;
     let mut peer = daemon.peer().await;

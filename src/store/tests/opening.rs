@@ -245,11 +245,9 @@ async fn an_interview_that_cannot_be_read_is_named_and_keeps_no_other_from_going
         spoil(db, &keys::head(head));
     });
     let opened = opened(folder.path());
-    assert_eq!(
-        opened.notes,
-        ["1 interviews in the store cannot be read: head; the others can"]
-    );
+    assert_eq!(opened.notes, [""; 0], "nothing was moved aside");
     let second = opened.store;
+    assert_eq!(second.unreadable(), ["head"]);
     let unfinished = second.unfinished().unwrap();
     let going_on: Vec<_> = unfinished.records.iter().map(|r| r.interview.id.as_str()).collect();
     assert_eq!(going_on, ["before", "after"]);
@@ -271,6 +269,12 @@ async fn an_interview_that_cannot_be_read_is_named_and_keeps_no_other_from_going
     // Whoever wants to be rid of them can be.
     for name in ["text", "head"] {
         assert!(second.view(&id(name)).is_err());
+        assert!(second.cancel(&id(name)).await.is_err());
+        assert_eq!(
+            second.unfinished().unwrap().unreadable[0].name,
+            name,
+            "nothing was half done"
+        );
         assert_eq!(second.delete(&id(name)).await.unwrap(), None);
         assert!(second.accept(whole(name, &["둘"])).await.unwrap().created);
     }

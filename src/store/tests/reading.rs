@@ -60,6 +60,31 @@ async fn a_list_can_be_of_one_state() {
 }
 
 #[tokio::test]
+async fn a_page_ends_early_where_what_is_wanted_is_hard_to_find() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let mut accepted = tokio::task::JoinSet::new();
+    for n in 0..450 {
+        let store = store.clone();
+        accepted.spawn(async move { store.accept(whole(&format!("iv{n}"), &["하나"])).await.unwrap() });
+    }
+    accepted.join_all().await;
+    store.cancel(&id("iv440")).await.unwrap();
+    let (mut pages, mut after) = (Vec::new(), None);
+    loop {
+        let page = store
+            .list(Some(InterviewState::Cancelled), 10, after.as_deref())
+            .unwrap();
+        pages.push(ids(&page).join(" "));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, ["", "", "iv440"]);
+}
+
+#[tokio::test]
 async fn a_place_that_is_none_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
