@@ -399,7 +399,11 @@ async fn an_engine_that_is_loaded_in_time_is_not_complained_of() {
 #[actix::test]
 async fn an_answer_that_takes_too_long_has_failed_and_its_slot_is_free() {
     let deadlines = Arc::new(Deadlines::new(PATIENCE, Duration::from_millis(100)));
-    let world = World::within(1, slow(), Arc::clone(&deadlines));
+    let slow = Models {
+        delay: Duration::from_millis(50),
+        ..Models::default()
+    };
+    let world = World::within(1, slow, Arc::clone(&deadlines));
     world.score(1);
     world.until_ended(1).await;
     let undone = world.ended.borrow()[0].result.clone().unwrap_err();
@@ -409,7 +413,15 @@ async fn an_answer_that_takes_too_long_has_failed_and_its_slot_is_free() {
         (expected, Disposition::Retry, Cause::Time)
     );
     deadlines.follow(&patient());
+    let is_free = || world.gauge.read().slots.iter().all(|slot| slot.job.is_none());
+    until("its slot is free", is_free).await;
+    let calls = world.models.script.calls();
     world.score(2);
     world.until_ended(2).await;
     assert!(world.ended.borrow()[1].result.is_ok());
+    let whole = world.models.script.calls() - calls;
+    assert!(
+        calls < whole,
+        "it was not run to its end: {calls} of some {whole} calls"
+    );
 }
