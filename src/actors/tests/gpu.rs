@@ -101,6 +101,16 @@ impl World {
         until("the job has a slot", runs).await;
     }
 
+    /// How often the model was called, once it is called no more.
+    async fn calls_at_rest(&self) -> u64 {
+        let mut calls = 0;
+        while calls != self.models.script.calls() {
+            calls = self.models.script.calls();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        calls
+    }
+
     async fn until_down(&self) -> String {
         until("the engine is down", || !self.down.borrow().is_empty()).await;
         assert_eq!(self.down.borrow()[0].actor, 4);
@@ -399,11 +409,7 @@ async fn an_engine_that_is_loaded_in_time_is_not_complained_of() {
 #[actix::test]
 async fn an_answer_that_takes_too_long_has_failed_and_its_slot_is_free() {
     let deadlines = Arc::new(Deadlines::new(PATIENCE, Duration::from_millis(100)));
-    let slow = Models {
-        delay: Duration::from_millis(50),
-        ..Models::default()
-    };
-    let world = World::within(1, slow, Arc::clone(&deadlines));
+    let world = World::within(1, slow(), Arc::clone(&deadlines));
     world.score(1);
     world.until_ended(1).await;
     let undone = world.ended.borrow()[0].result.clone().unwrap_err();
@@ -413,15 +419,32 @@ async fn an_answer_that_takes_too_long_has_failed_and_its_slot_is_free() {
         (expected, Disposition::Retry, Cause::Time)
     );
     deadlines.follow(&patient());
-    let is_free = || world.gauge.read().slots.iter().all(|slot| slot.job.is_none());
-    until("its slot is free", is_free).await;
-    let calls = world.models.script.calls();
     world.score(2);
     world.until_ended(2).await;
     assert!(world.ended.borrow()[1].result.is_ok());
-    let whole = world.models.script.calls() - calls;
+}
+
+#[actix::test]
+async fn what_is_forgotten_or_late_is_not_run_to_its_end() {
+    let deadlines = Arc::new(Deadlines::new(PATIENCE, Duration::from_millis(200)));
+    let slow = Models {
+        delay: Duration::from_millis(50),
+        ..Models::default()
+    };
+    let world = World::within(1, slow, Arc::clone(&deadlines));
+    world.score(1);
+    world.until_runs(1).await;
+    world.actor.do_send(Forget(JobId(1)));
+    let forgotten = world.calls_at_rest().await;
+    world.score(2);
+    until("it is late", || world.jobs().contains(&2)).await;
+    let late = world.calls_at_rest().await - forgotten;
+    deadlines.follow(&patient());
+    world.score(3);
+    until("it is done", || world.jobs().contains(&3)).await;
+    let whole = world.calls_at_rest().await - late - forgotten;
     assert!(
-        calls < whole,
-        "it was not run to its end: {calls} of some {whole} calls"
+        forgotten < whole && late < whole,
+        "{forgotten} and {late} of some {whole} calls"
     );
 }
