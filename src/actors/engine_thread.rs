@@ -142,7 +142,7 @@ fn live(plan: &Plan, inbox: &Receiver<Command>, tell: &dyn Fn(What)) -> Result<(
     let model = plan.factory.build(&plan.planned)?;
     let mut engine = Engine::new(model, plan.options);
     plan.pulse.attach(&engine);
-    let (mut events, mut followed) = (Vec::new(), None);
+    let (mut events, mut followed, mut resizing) = (Vec::new(), None, Vec::new());
     tell(What::Up {
         held: (plan.meter)(&plan.planned.device).map(|held| held.bytes),
     });
@@ -165,12 +165,18 @@ fn live(plan: &Plan, inbox: &Receiver<Command>, tell: &dyn Fn(What)) -> Result<(
             }
             Ok(Command::Resize { slots, done }) => {
                 resized(engine.resize(SCORING_BANK, slots))?;
-                let _ = done.send(()); // whoever asked may have gone
+                resizing.push(done);
             }
             Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(()),
             Err(TryRecvError::Empty) => {
                 step(plan, &mut engine, &mut events, tell)?;
                 follow(plan, &mut followed);
+            }
+        }
+        // It waits for the slots' last sequences to end.
+        if !engine.is_resizing() {
+            for done in resizing.drain(..) {
+                let _ = done.send(()); // whoever asked may have gone
             }
         }
     }

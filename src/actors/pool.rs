@@ -20,11 +20,11 @@ use super::engine_thread::{Gauge, Planned};
 use super::gpu::{Forget, Pool as Doors, Retire, SetSlots};
 use super::in_flight::{InFlight, Row};
 use super::memory;
-use super::message::{Abandon, AnswerScorer, Assign, Cause, Ended, EngineDown, EngineUp, Task, WriteNarrative};
+use super::message::{Abandon, AnswerScorer, Assign, Ended, EngineDown, EngineLate, EngineUp, Task, WriteNarrative};
 use super::queue::{Key, Queue, Work};
 use super::seats::{Seats, Step, bank_of};
 use crate::crash_points::CrashPoint;
-use crate::engine::job::{Disposition, JobId};
+use crate::engine::job::JobId;
 use crate::scoring::{NARRATIVE_BANK, SCORING_BANK};
 use failing::Toll;
 
@@ -157,6 +157,7 @@ impl GpuPool {
                 let address = context.address();
                 let pool = Doors {
                     up: address.clone().recipient(),
+                    late: address.clone().recipient(),
                     down: address.clone().recipient(),
                     ended: address.recipient(),
                 };
@@ -197,13 +198,13 @@ impl GpuPool {
                 full[next.bank] = true;
                 continue;
             };
-            let key = match next.alone && !free.is_proven {
+            let (bank, key) = match next.alone && !free.is_proven {
                 true => self.witness(next.bank, next.key),
-                false => next.key,
+                false => (next.bank, next.key),
             };
             let Some(doors) = self.doors.get(&free.id) else { return };
             let assign = doors.assign.clone();
-            let Some(work) = self.queue(next.bank).take(&key) else {
+            let Some(work) = self.queue(bank).take(&key) else {
                 return;
             };
             self.assign(free.id, &assign, work, next.alone);
@@ -217,8 +218,7 @@ impl GpuPool {
         if self.paused || self.seats.running().any(is_suspect) {
             return None;
         }
-        let lines = [(SCORING_BANK, &self.answers), (NARRATIVE_BANK, &self.narratives)];
-        let open = lines.into_iter().filter(|(bank, _)| !full[*bank]);
+        let open = self.lines().into_iter().filter(|(bank, _)| !full[*bank]);
         let firsts = open.filter_map(|(bank, line)| Some((line.first()?, bank)));
         let ((key, work), bank) = firsts.min_by_key(|((key, _), _)| *key)?;
         if is_suspect(work) && !self.seats.is_idle() {
@@ -230,16 +230,25 @@ impl GpuPool {
 
     /// What is run alone on an engine that has not written anything since something failed there, or at all: if what is first in line has failed, then
     /// something else before it, so that it shows who is to blame.
-    fn witness(&self, bank: usize, first: Key) -> Key {
-        let line = match bank {
-            SCORING_BANK => &self.answers,
-            _ => &self.narratives,
-        };
+    fn witness(&self, bank: usize, first: Key) -> (usize, Key) {
         let blamed_at = |key: &Key| self.seats.blamed_at(key);
-        let witness = blamed_at(&first).and_then(|_| line.least_blamed(blamed_at));
+        if blamed_at(&first).is_none() {
+            return (bank, first);
+        }
+        let least = self
+            .lines()
+            .into_iter()
+            .filter_map(|(bank, line)| Some((bank, line.least_blamed(blamed_at)?)));
+        let witness = least.min_by_key(|(_, (key, _))| (blamed_at(key), *key));
         // One that may end the process waits until it has that to itself.
-        let may_run = |key: &&Key| line.get(key).is_some_and(|work| !work.past.is_suspect());
-        witness.filter(may_run).cloned().unwrap_or(first)
+        match witness {
+            Some((bank, (key, work))) if !work.past.is_suspect() => (bank, key.clone()),
+            _ => (bank, first),
+        }
+    }
+
+    fn lines(&self) -> [(usize, &Queue); 2] {
+        [(SCORING_BANK, &self.answers), (NARRATIVE_BANK, &self.narratives)]
     }
 
     fn assign(&mut self, engine: usize, to: &Recipient<Assign>, mut work: Work, alone: bool) {
@@ -350,6 +359,14 @@ impl Handler<EngineUp> for GpuPool {
     }
 }
 
+impl Handler<EngineLate> for GpuPool {
+    type Result = ();
+
+    fn handle(&mut self, late: EngineLate, _: &mut Self::Context) {
+        self.seats.comes_late(late.actor, &late.reason);
+    }
+}
+
 impl Handler<Weigh> for GpuPool {
     type Result = ();
 
@@ -406,25 +423,24 @@ impl Handler<Ended> for GpuPool {
     type Result = ();
 
     fn handle(&mut self, ended: Ended, context: &mut Self::Context) {
-        let job = ended.job;
-        let (mut toll, mut sick) = (Toll::Counts, None);
-        if let Err(undone) = &ended.result {
-            if undone.cause == Cause::Memory && self.seats.ran_out(job, &undone.reason) {
-                toll = Toll::Free;
-            } else if undone.cause != Cause::Time && undone.disposition == Disposition::Retry {
-                sick = self.seats.blame(job, self.last_job);
-                toll = sick.as_ref().map_or(Toll::Counts, |_| Toll::Forgiven);
+        let Ended { job, result, moments } = ended;
+        match result {
+            Ok(written) => {
+                let guilty = self.seats.prove_sound(job);
+                let Some((work, making)) = self.seats.take(job) else {
+                    return; // nobody waits for it any more
+                };
+                self.outlets.written(work, written, moments, &making);
+                self.convict(&guilty);
             }
-        }
-        let Some((work, making)) = self.seats.take(job, ended.result.is_ok()) else {
-            return; // nobody waits for it any more
-        };
-        match ended.result {
-            Ok(written) => self.outlets.written(work, written, ended.moments, &making),
             Err(undone) => {
+                let toll = self.toll(job, &undone);
+                let Some((work, _)) = self.seats.take(job) else {
+                    return;
+                };
                 let reason = undone.reason.clone();
-                self.failed(work, undone, ended.moments, toll);
-                if let Some(sick) = sick {
+                self.failed(work, undone, moments, &toll);
+                if let Toll::Forgiven(sick) = toll {
                     self.replace(sick, &reason, context);
                 }
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::in_flight::{Past, Row};
-use super::message::{Case, Life, Task};
+use super::message::{Case, Life, Moments, Task};
 use super::room::Place;
 use crate::domain::interview::Interview;
 
@@ -26,6 +26,8 @@ pub struct Work {
     pub deaths_alone: u32,
     /// How often it was forgiven what it failed in, because the engine was to blame.
     pub pardons: u32,
+    /// Why it failed the last time, and how that run went.
+    pub last_failure: Option<(String, Moments)>,
     /// Whether it must run with nothing beside it.
     pub alone: bool,
     /// What earlier processes tell of it.
@@ -52,6 +54,7 @@ impl Work {
             failures: 0,
             deaths_alone: 0,
             pardons: 0,
+            last_failure: None,
             alone: false,
             past: Past::default(),
             row: None,
@@ -102,12 +105,16 @@ impl Queue {
     }
 
     /// What should run before others, going by when works were last blamed: what never was, then what was longest ago, each in order.
-    pub fn least_blamed(&self, blamed_at: impl Fn(&Key) -> Option<u64>) -> Option<&Key> {
-        self.0.keys().min_by_key(|key| blamed_at(key))
+    pub fn least_blamed(&self, blamed_at: impl Fn(&Key) -> Option<u64>) -> Option<(&Key, &Work)> {
+        self.0.iter().min_by_key(|(key, _)| blamed_at(key))
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Work> {
         self.0.values_mut()
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.0.keys()
     }
 
     pub fn len(&self) -> usize {
