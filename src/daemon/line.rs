@@ -67,7 +67,9 @@ impl Line {
             .filter(|life| life.interview_id == *id)
             .cloned()
             .collect();
-        lives.iter().for_each(|life| self.remove(life));
+        for life in &lives {
+            self.remove(life);
+        }
     }
 
     fn left(&mut self, waiting: &Waiting) {

@@ -308,7 +308,6 @@ impl<'a> Books<'a> {
         changes.clear(self.shelf, &keys::report(sequence))?;
         changes.put_head(sequence, &head);
         changes.remove(keys::unfinished(sequence));
-        let record = self.shelf.record(sequence, &head)?;
         self.commit(id, changes, Purpose::Rest)?;
         self.counts.moved(Some(before), Some(InterviewState::Cancelled));
         Ok((record, true))
