@@ -13,6 +13,8 @@ use crate::store::Phase;
 const LAST_STEPS_MAX: usize = 8_000;
 /// Half seconds within which all engines are there: longer than the longest pause after a death.
 const WHOLE_AGAIN_MAX: usize = 200;
+/// Passes at once while there is no engine.
+const LONG: Duration = Duration::from_secs(20);
 /// Slots of the engines at the end.
 const LAST_SLOTS: [usize; 2] = [2, 3];
 
@@ -73,7 +75,10 @@ impl World {
             self.round(process);
             self.turn(process);
             self.turn(process);
-            if self.chance.below(20) == 0 {
+            if process.rig.is_deserted() {
+                // The pauses after deaths in a row grow.
+                self.pass(process, LONG, true).await;
+            } else if self.chance.below(20) == 0 {
                 self.wait(process, Duration::from_millis(500)).await;
             }
             self.let_others(8).await;

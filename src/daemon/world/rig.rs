@@ -277,6 +277,12 @@ impl Rig {
         })
     }
 
+    /// Whether there is no engine that could do anything.
+    pub fn is_deserted(&self) -> bool {
+        let members = self.members.borrow();
+        members.iter().all(|member| member.borrow().is_gone() || member.borrow().hang.is_some())
+    }
+
     /// What engines hold that will never come back.
     pub fn lost(&self) -> u64 {
         let members = self.members.borrow();
