@@ -3,6 +3,7 @@
 mod common;
 
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -237,6 +238,29 @@ fn an_onnx_runtime_that_is_a_letter() {
     std::fs::write(world.path("letter.so"), "Dear sir or madam").unwrap();
     configure(&world, "runtime.library = \"letter.so\"");
     assert_held_until_repaired(&world, &["letter.so"], || configure(&world, ""));
+}
+
+#[test]
+fn a_disk_that_does_not_answer() {
+    let world = World::simulated(0).set("runtime.step_timeout_s=1");
+    let file = world.path("model/simulated.json");
+    let text = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    // Whoever reads it waits until somebody writes it.
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    let daemon = world.start();
+    let mut client = daemon.connect();
+    let reason = until_degraded(&mut client);
+    assert!(
+        reason.contains("for more than 2 s (twice runtime.step_timeout_s)") && reason.contains("may not answer"),
+        "{reason}"
+    );
+    let held = interview("held", &["저는 백엔드 개발자입니다."]);
+    client.call("interview.submit", json!({"interview": held})).unwrap();
+    std::fs::write(&file, text).unwrap();
+    assert_eq!(client.wait_for_report("held")["status"], "complete");
+    let status = client.call("status", json!({})).unwrap();
+    assert_eq!((&status["state"], &status["reason"]), (&json!("ready"), &Value::Null));
 }
 
 #[test]

@@ -204,8 +204,9 @@ fn an_engine_that_fails_whatever_it_runs_costs_no_answer_its_attempts() {
 
 #[test]
 fn an_answer_that_takes_too_long_is_tried_again_and_then_left_out() {
-    let world = simulated(40, &json!([]))
-        .set("scoring.answer_timeout_s=1")
+    let world = simulated(120, &json!([]))
+        .set("runtime.step_timeout_s=2")
+        .set("scoring.answer_timeout_s=3")
         .set("scoring.max_attempts=2");
     let daemon = world.start_ready();
     let mut client = daemon.connect();
@@ -217,7 +218,7 @@ fn an_answer_that_takes_too_long_is_tried_again_and_then_left_out() {
     );
     let reason = answer["reason"].as_str().unwrap();
     assert!(
-        reason.contains("not done in 1 s (scoring.answer_timeout_s)"),
+        reason.contains("not done in 3 s (scoring.answer_timeout_s)"),
         "{reason}"
     );
     assert_eq!(actor_at_rest(&mut client)["restarts"], 0);

@@ -94,7 +94,10 @@ pub(super) fn describe(
         seated
     });
     let leaving = seats.leaving().iter().map(|member| {
-        let mut seated = Seated::new(String::new(), SeatState::Retiring, member.slots);
+        let mut seated = Seated {
+            last_error: member.late.clone(),
+            ..Seated::new(String::new(), SeatState::Retiring, member.plan.slots)
+        };
         fill(&mut seated, member);
         seated
     });
@@ -146,15 +149,16 @@ impl Seated {
             _ if seat.restarts > 0 => SeatState::Restarting,
             _ => SeatState::Starting,
         };
+        let late = seat.member.as_ref().and_then(|member| member.late.clone());
         Self {
             restarts: seat.restarts,
-            last_error: seat.last_error.clone(),
+            last_error: late.or_else(|| seat.last_error.clone()),
             ..Self::new(seat.plan.device.clone(), state, seat.plan.slots)
         }
     }
 
     fn fill(&mut self, member: &Member, doors: &EngineDoors, epoch: Instant) {
-        self.slots = member.slots;
+        self.slots = member.plan.slots;
         let mut reading = doors.gauge.read();
         self.steps = reading.steps;
         self.tokens_per_s = reading.rate.per_second(millis_since(epoch));
@@ -164,7 +168,7 @@ impl Seated {
             };
             let (slot, answer) = match work.task {
                 Task::Answer { index } => (view.slot.index, work.interview.answers().get(index)),
-                Task::Narrative { .. } => (member.slots + view.slot.index, None),
+                Task::Narrative { .. } => (member.plan.slots + view.slot.index, None),
             };
             self.busy.push(Busy {
                 slot,

@@ -151,6 +151,8 @@ pub struct Worker {
     engine: Option<Engine>,
     happened: Vec<JobEvent>,
     followed: Option<(JobId, Trail)>,
+    /// Who is told once there are the slots that were asked for.
+    resizing: Vec<oneshot::Sender<()>>,
 }
 
 impl Worker {
@@ -164,6 +166,7 @@ impl Worker {
             engine: None,
             happened: Vec::new(),
             followed: None,
+            resizing: Vec::new(),
         };
         (commands, worker)
     }
@@ -187,6 +190,7 @@ impl Worker {
             Ok(Err(outage)) => What::Down(outage),
             Err(panic) => What::Down(format!("the engine panicked: {}", text_of(&*panic)).into()),
         };
+        self.resizing.clear();
         // Its memory is free when that is told.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(self.engine.take())));
         self.plan.gauge.read().slots.clear();
@@ -213,13 +217,19 @@ impl Worker {
             }
             Ok(Command::Resize { slots, done }) => {
                 resized(engine.resize(SCORING_BANK, slots))?;
-                let _ = done.send(()); // whoever asked may have gone
+                self.resizing.push(done);
             }
             Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(ControlFlow::Break(())),
             Err(TryRecvError::Empty) if engine.is_idle() => {}
             Err(TryRecvError::Empty) => {
                 self.step()?;
                 self.follow();
+            }
+        }
+        // It waits for the slots' last sequences to end.
+        if self.engine.as_ref().is_some_and(|engine| !engine.is_resizing()) {
+            for done in self.resizing.drain(..) {
+                let _ = done.send(()); // whoever asked may have gone
             }
         }
         Ok(ControlFlow::Continue(()))

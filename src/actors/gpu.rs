@@ -13,10 +13,10 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::engine_thread::{self, Command, EngineEvent, Gauge, Thread, What, text_of};
-use super::message::{Assign, Cause, Ended, EngineDown, EngineUp, Moments, Outage, Task, Undone, Written};
+use super::message::{Assign, Cause, Ended, EngineDown, EngineLate, EngineUp, Moments, Outage, Task, Undone, Written};
 use super::pool::{EngineDoors, StartEngine};
 use super::prompts::{Prepare, Prepared, Reading, beside};
-use super::watch::{Deadlines, Pulse, Sight, Watch};
+use super::watch::{Deadlines, Pulse, Sight, Watch, longest_silence};
 use crate::crash_points::CrashPoint;
 use crate::engine::job::{Disposition, Failure, JobId, Output};
 use crate::engine::model::ModelError;
@@ -42,6 +42,7 @@ pub struct Retire;
 #[derive(Clone)]
 pub struct Pool {
     pub up: Recipient<EngineUp>,
+    pub late: Recipient<EngineLate>,
     pub down: Recipient<EngineDown>,
     pub ended: Recipient<Ended>,
 }
@@ -82,6 +83,8 @@ pub struct GpuActor {
     pulse: Arc<Pulse>,
     watch: Watch,
     deadlines: Arc<Deadlines>,
+    /// Whether the model is still being loaded, and that has not been complained of.
+    may_be_late: bool,
     /// Whether the thread did not come back in time, and nobody waits for it any more.
     is_given_up: bool,
     /// Answered by the end of the channel, once the thread has ended.
@@ -113,6 +116,7 @@ impl GpuActor {
             pulse: means.pulse,
             watch: Watch::new(tokio::time::Instant::now()),
             deadlines: means.deadlines,
+            may_be_late: true,
             is_given_up: false,
             until_gone: Vec::new(),
         }
@@ -167,7 +171,9 @@ impl GpuActor {
 
     fn tell_down(&mut self, outage: Outage, is_stuck: bool) {
         self.jobs.clear();
-        self.until_gone.clear();
+        if !is_stuck {
+            self.until_gone.clear();
+        }
         self.pool.down.do_send(EngineDown {
             actor: self.id,
             outage,
@@ -196,13 +202,14 @@ impl GpuActor {
     fn look(&mut self, context: &mut Context<Self>) {
         let now = tokio::time::Instant::now();
         match self.watch.look(now, &self.pulse, &self.deadlines) {
-            Sight::Well => {}
-            Sight::Overdue => {
+            // Said afterwards: writing to a log may take long enough for a run to move on.
+            Sight::Overdue if self.watch.end_run(&self.pulse) => {
                 tracing::warn!(engine = self.id, "{}", overdue(self.deadlines.step()));
-                self.pulse.terminate();
             }
+            Sight::Overdue | Sight::Well => {}
             Sight::Lost => return self.give_up(),
         }
+        self.complain_of_loading();
         let limit = self.deadlines.answer();
         let is_late = |held: &Held| self.watch.passed().saturating_sub(held.begun) >= limit;
         let late = self.jobs.iter().filter(|(_, held)| is_late(held)).map(|(job, _)| *job);
@@ -221,13 +228,29 @@ impl GpuActor {
         self.look_later(context);
     }
 
+    /// What hangs while it loads a model cannot be ended: it is waited for, and that is said.
+    fn complain_of_loading(&mut self) {
+        let limit = self.deadlines.load();
+        if !self.may_be_late || self.watch.passed() < limit {
+            return;
+        }
+        self.may_be_late = false;
+        let reason = format!(
+            "the model has been loading for more than {} (twice runtime.step_timeout_s): its disk or the device may not answer; it goes on once \
+             they do, and what is accepted meanwhile is held",
+            seconds(limit)
+        );
+        tracing::error!(engine = self.id, reason, "an engine is late");
+        self.pool.late.do_send(EngineLate { actor: self.id, reason });
+    }
+
     /// The thread does not come back. It is left to itself: should it ever end its step, it finds nobody and ends, and that is told.
     fn give_up(&mut self) {
         let step = self.deadlines.step();
         let reason = format!(
             "the engine has done nothing for {} (runtime.step_timeout_s and some grace) and does not end its step when told to: its thread is \
              given up",
-            seconds(step + Watch::grace(step))
+            seconds(longest_silence(step))
         );
         let handle = self.thread.take().and_then(|thread| thread.handle);
         let thread = handle.as_ref().and_then(|handle| handle.thread().name());
@@ -346,7 +369,10 @@ impl Handler<EngineEvent> for GpuActor {
     fn handle(&mut self, event: EngineEvent, context: &mut Self::Context) {
         let at = event.at;
         match event.what {
-            What::Up { held } => self.pool.up.do_send(EngineUp { actor: self.id, held }),
+            What::Up { held } => {
+                self.may_be_late = false;
+                self.pool.up.do_send(EngineUp { actor: self.id, held });
+            }
             What::Admitted(job) => {
                 if let Some(held) = self.jobs.get_mut(&job) {
                     held.span.in_scope(|| tracing::debug!("it has a slot"));

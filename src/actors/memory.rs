@@ -30,6 +30,8 @@ pub struct Allowance {
     pub slot_bytes: u64,
     /// Of these, the narrative's slots together.
     pub narrative_bytes: u64,
+    /// Whether the narrative's slots lie in the memory of those for answers, which is never less than they need.
+    pub is_shared: bool,
     /// Whether slots take memory only once they are used, as on a CPU, where pages that nobody wrote to are none. A reading then shows too
     /// little, and what will be taken is added to it. That may be more than will be: measuring a small model's query tile has used a slot of each kind.
     pub on_use: bool,
@@ -38,15 +40,27 @@ pub struct Allowance {
 impl Allowance {
     /// What an engine with so many slots for answers takes.
     pub(super) fn taken(&self, slots: usize) -> u64 {
-        let answers = self.slot_bytes.saturating_mul(slots as u64);
         self.fixed_bytes
-            .saturating_add(self.narrative_bytes)
-            .saturating_add(answers)
+            .saturating_add(self.narrative_beside(slots))
+            .saturating_add(self.answers(slots))
+    }
+
+    fn answers(&self, slots: usize) -> u64 {
+        self.slot_bytes.saturating_mul(slots as u64)
+    }
+
+    /// What the narrative's slots take on top of so many for answers.
+    fn narrative_beside(&self, slots: usize) -> u64 {
+        match self.is_shared {
+            true => self.narrative_bytes.saturating_sub(self.answers(slots)),
+            false => self.narrative_bytes,
+        }
     }
 
     /// For how many slots for answers so many bytes are enough.
     pub(super) fn slots_within(&self, bytes: u64) -> usize {
-        let left = bytes.checked_sub(self.taken(0));
+        let shared = if self.is_shared { self.narrative_bytes } else { 0 };
+        let left = bytes.checked_sub(self.taken(0)).map(|left| left.saturating_add(shared));
         let slots = left.map_or(0, |left| left.checked_div(self.slot_bytes).unwrap_or(u64::MAX));
         usize::try_from(slots).unwrap_or(usize::MAX)
     }
@@ -57,10 +71,10 @@ impl Allowance {
             return 0;
         }
         let used = touched.iter().filter(|slot| slot.bank == SCORING_BANK).count();
-        let answers = slots.saturating_sub(used) as u64 * self.slot_bytes;
+        let answers = self.answers(slots.saturating_sub(used));
         match touched.iter().any(|slot| slot.bank == NARRATIVE_BANK) {
             true => answers,
-            false => answers + self.narrative_bytes,
+            false => answers.saturating_add(self.narrative_beside(slots)),
         }
     }
 }
@@ -136,6 +150,7 @@ mod tests {
             fixed_bytes: 15,
             slot_bytes: 10,
             narrative_bytes: 25,
+            is_shared: false,
             on_use: true,
         };
         let slot = |bank, index| SlotId { bank, index };
@@ -156,6 +171,7 @@ mod tests {
             fixed_bytes: 15,
             slot_bytes: 10,
             narrative_bytes: 25,
+            is_shared: false,
             on_use: false,
         };
         assert_eq!(allowance.taken(3), 70);
@@ -166,5 +182,27 @@ mod tests {
             usize::MAX,
             "who takes nothing always fits"
         );
+    }
+
+    #[test]
+    fn memory_that_is_shared_with_the_narrative_is_never_less_than_that_needs() {
+        let shared = Allowance {
+            bytes: 100,
+            fixed_bytes: 15,
+            slot_bytes: 10,
+            narrative_bytes: 25,
+            is_shared: true,
+            on_use: true,
+        };
+        assert_eq!([0, 1, 2, 3, 4].map(|slots| shared.taken(slots)), [40, 40, 40, 45, 55]);
+        let slots = [15, 39, 40, 44, 45, 100].map(|bytes| shared.slots_within(bytes));
+        assert_eq!(slots, [0, 0, 2, 2, 3, 8]);
+        let narrative = SlotId {
+            bank: NARRATIVE_BANK,
+            index: 0,
+        };
+        let to_take = |slots, touched: &[SlotId]| shared.still_to_take(slots, &touched.iter().copied().collect());
+        assert_eq!([to_take(1, &[]), to_take(4, &[])], [25, 40]);
+        assert_eq!([to_take(1, &[narrative]), to_take(4, &[narrative])], [10, 40]);
     }
 }

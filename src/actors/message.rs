@@ -197,6 +197,14 @@ pub struct EngineUp {
     pub held: Option<u64>,
 }
 
+/// GpuActor → GpuPool: loading the model takes too long. It goes on, and ends with one of the two others.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct EngineLate {
+    pub actor: usize,
+    pub reason: String,
+}
+
 /// GpuActor → GpuPool: the engine is gone, and with it whatever was assigned to it. Of one that was stuck, a second time: its thread has come back.
 #[derive(Message)]
 #[rtype(result = "()")]

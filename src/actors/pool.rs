@@ -20,11 +20,11 @@ use super::engine_thread::{Gauge, Planned};
 use super::gpu::{Forget, Pool as Doors, Retire, SetSlots};
 use super::in_flight::{InFlight, Row};
 use super::memory;
-use super::message::{Abandon, AnswerScorer, Assign, Cause, Ended, EngineDown, EngineUp, Task, WriteNarrative};
+use super::message::{Abandon, AnswerScorer, Assign, Ended, EngineDown, EngineLate, EngineUp, Task, WriteNarrative};
 use super::queue::{Key, Queue, Work};
 use super::seats::{Seats, Step, bank_of};
 use crate::crash_points::CrashPoint;
-use crate::engine::job::{Disposition, JobId};
+use crate::engine::job::JobId;
 use crate::scoring::{NARRATIVE_BANK, SCORING_BANK};
 use failing::Toll;
 
@@ -157,6 +157,7 @@ impl GpuPool {
                 let address = context.address();
                 let pool = Doors {
                     up: address.clone().recipient(),
+                    late: address.clone().recipient(),
                     down: address.clone().recipient(),
                     ended: address.recipient(),
                 };
@@ -350,6 +351,14 @@ impl Handler<EngineUp> for GpuPool {
     }
 }
 
+impl Handler<EngineLate> for GpuPool {
+    type Result = ();
+
+    fn handle(&mut self, late: EngineLate, _: &mut Self::Context) {
+        self.seats.comes_late(late.actor, &late.reason);
+    }
+}
+
 impl Handler<Weigh> for GpuPool {
     type Result = ();
 
@@ -406,25 +415,24 @@ impl Handler<Ended> for GpuPool {
     type Result = ();
 
     fn handle(&mut self, ended: Ended, context: &mut Self::Context) {
-        let job = ended.job;
-        let (mut toll, mut sick) = (Toll::Counts, None);
-        if let Err(undone) = &ended.result {
-            if undone.cause == Cause::Memory && self.seats.ran_out(job, &undone.reason) {
-                toll = Toll::Free;
-            } else if undone.cause != Cause::Time && undone.disposition == Disposition::Retry {
-                sick = self.seats.blame(job, self.last_job);
-                toll = sick.as_ref().map_or(Toll::Counts, |_| Toll::Forgiven);
+        let Ended { job, result, moments } = ended;
+        match result {
+            Ok(written) => {
+                let guilty = self.seats.prove_sound(job);
+                let Some((work, making)) = self.seats.take(job) else {
+                    return; // nobody waits for it any more
+                };
+                self.outlets.written(work, written, moments, &making);
+                self.convict(&guilty);
             }
-        }
-        let Some((work, making)) = self.seats.take(job, ended.result.is_ok()) else {
-            return; // nobody waits for it any more
-        };
-        match ended.result {
-            Ok(written) => self.outlets.written(work, written, ended.moments, &making),
             Err(undone) => {
+                let toll = self.toll(job, &undone);
+                let Some((work, _)) = self.seats.take(job) else {
+                    return;
+                };
                 let reason = undone.reason.clone();
-                self.failed(work, undone, ended.moments, toll);
-                if let Some(sick) = sick {
+                self.failed(work, undone, moments, &toll);
+                if let Toll::Forgiven(sick) = toll {
                     self.replace(sick, &reason, context);
                 }
             }

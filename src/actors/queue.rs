@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::in_flight::{Past, Row};
-use super::message::{Case, Life, Task};
+use super::message::{Case, Life, Moments, Task};
 use super::room::Place;
 use crate::domain::interview::Interview;
 
@@ -26,6 +26,8 @@ pub struct Work {
     pub deaths_alone: u32,
     /// How often it was forgiven what it failed in, because the engine was to blame.
     pub pardons: u32,
+    /// Why it failed the last time, and how that run went.
+    pub last_failure: Option<(String, Moments)>,
     /// Whether it must run with nothing beside it.
     pub alone: bool,
     /// What earlier processes tell of it.
@@ -52,6 +54,7 @@ impl Work {
             failures: 0,
             deaths_alone: 0,
             pardons: 0,
+            last_failure: None,
             alone: false,
             past: Past::default(),
             row: None,
@@ -108,6 +111,10 @@ impl Queue {
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Work> {
         self.0.values_mut()
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.0.keys()
     }
 
     pub fn len(&self) -> usize {

@@ -14,7 +14,8 @@ use super::trial::Trial;
 use crate::engine::Options;
 use crate::engine::job::JobId;
 use crate::scoring::{NARRATIVE_BANK, SCORING_BANK, Scorer};
-pub(super) use failing::{Death, Sick};
+use failing::Lost;
+pub(super) use failing::{Death, Finding, Sick};
 pub(super) use relief::Weight;
 
 /// What engines are made of; a new one for every model that is loaded.
@@ -34,6 +35,8 @@ pub(super) struct Seats {
     planned: Vec<Seat>,
     /// Engines that end what they have and then stop.
     leaving: Vec<Member>,
+    /// Engines that were given up with what they hold, wherever they had their seats.
+    lost: Vec<Lost>,
     last_id: usize,
     /// Whether memory was ever given back: an engine left, died or was given another number of slots.
     has_given_back: bool,
@@ -51,8 +54,6 @@ pub(super) struct Seat {
     /// Deaths since the last work that was done.
     deaths: u32,
     trial: Trial,
-    /// Engines that were given up with what they hold.
-    lost: Vec<Lost>,
     /// The engine that died here, until its successor may start.
     mourned: Option<usize>,
     /// Whether it was said that it holds too much and gives up no slot for that.
@@ -63,8 +64,10 @@ pub(super) struct Seat {
 pub(super) struct Member {
     pub id: usize,
     pub ready: bool,
-    /// Scoring slots that it has.
-    pub slots: usize,
+    /// As it was started, or last given another number of slots.
+    pub plan: Planned,
+    /// Why it is not ready yet, if loading its model takes too long.
+    pub late: Option<String>,
     /// In the order in which it was given.
     pub running: BTreeMap<JobId, Work>,
     /// Whether the last that was heard of it is something that it wrote.
@@ -72,6 +75,8 @@ pub(super) struct Member {
     setup: Arc<Setup>,
     resizing: bool,
     retiring: bool,
+    /// Whether it has to go because it fails whatever it runs. What still runs on it is not to blame for what happens there.
+    is_condemned: bool,
 }
 
 /// An engine that may have work.
@@ -87,13 +92,6 @@ pub(super) enum Step {
     Retire { id: usize },
     Resize { id: usize, slots: usize },
     Start { id: usize, plan: Planned },
-}
-
-/// An engine whose thread does not come back.
-struct Lost {
-    id: usize,
-    /// What it may still hold of its device.
-    bytes: u64,
 }
 
 /// Where one slot is too much.
@@ -116,7 +114,13 @@ impl Member {
 
     /// Whether it has the slots that the plan gives it.
     fn is_steady(&self, wanted_slots: usize) -> bool {
-        self.ready && !self.resizing && self.slots == wanted_slots
+        self.ready && !self.resizing && self.plan.slots == wanted_slots
+    }
+
+    /// Whether it cannot become what is wanted: it has another model, or the narrative's memory lies elsewhere.
+    fn is_outdated(&self, wanted: &Planned, setup: &Arc<Setup>) -> bool {
+        let is_shared = |plan: &Planned| plan.narrative_takes > 0;
+        !Arc::ptr_eq(&self.setup, setup) || is_shared(&self.plan) != is_shared(wanted)
     }
 
     /// Whether it may have such work now. Until it has the slots that the plan gives it, nothing is begun: it may be out of memory.
@@ -124,7 +128,7 @@ impl Member {
         let wanted_slots = plan.slots;
         let narratives = self.busy(NARRATIVE_BANK);
         let free = match bank {
-            SCORING_BANK => self.busy(bank) + narratives * plan.narrative_takes < self.slots,
+            SCORING_BANK => self.busy(bank) + narratives * plan.narrative_takes < self.plan.slots,
             _ => narratives == 0,
         };
         let quiet = !self.running.values().any(|work| work.alone) && (!alone || self.running.is_empty());
@@ -164,9 +168,9 @@ impl Seats {
         let mut old = std::mem::take(&mut self.planned);
         let seat = |plan: Planned| {
             let kept = old.iter().position(|seat| seat.plan.device == plan.device);
-            let (member, restarts, lost) = match kept.map(|index| old.remove(index)) {
-                Some(seat) => (seat.member, seat.restarts, seat.lost),
-                None => (None, 0, Vec::new()),
+            let (member, restarts) = match kept.map(|index| old.remove(index)) {
+                Some(seat) => (seat.member, seat.restarts),
+                None => (None, 0),
             };
             Seat {
                 plan,
@@ -175,7 +179,6 @@ impl Seats {
                 last_error: None,
                 deaths: 0,
                 trial: Trial::default(),
-                lost,
                 mourned: None,
                 overweight: false,
             }
@@ -194,7 +197,7 @@ impl Seats {
     /// What can be done now towards the plan. It counts as begun; `may_start`: whether engines may start.
     pub fn steps(&mut self, setup: &Arc<Setup>, may_start: bool) -> Vec<Step> {
         for seat in &mut self.planned {
-            let outdated = |member: &mut Member| !Arc::ptr_eq(&member.setup, setup);
+            let outdated = |member: &mut Member| member.is_outdated(&seat.plan, setup);
             self.leaving.extend(seat.member.take_if(outdated));
         }
         let mut steps = self.retirements(|member| member.running.is_empty());
@@ -202,9 +205,10 @@ impl Seats {
         steps.extend(self.resizes(|now, wanted| wanted < now));
         let settled = |seat: &Seat| {
             let member = seat.member.as_ref();
-            member.is_none_or(|member| !member.resizing && member.slots <= seat.plan.slots)
+            member.is_none_or(|member| !member.resizing && member.plan.slots <= seat.plan.slots)
         };
         if self.leaving.is_empty() && self.planned.iter().all(settled) {
+            self.curb_growth();
             steps.extend(self.resizes(|now, wanted| wanted > now));
             if may_start {
                 steps.extend(self.starts(setup));
@@ -230,14 +234,14 @@ impl Seats {
             if let Some(member) = &mut seat.member
                 && member.ready
                 && !member.resizing
-                && due(member.slots, seat.plan.slots)
+                && due(member.plan.slots, seat.plan.slots)
                 && member.busy(SCORING_BANK) == 0
                 && (seat.plan.narrative_takes == 0 || member.busy(NARRATIVE_BANK) == 0)
             {
-                (member.resizing, member.slots) = (true, seat.plan.slots);
+                (member.resizing, member.plan) = (true, seat.plan.clone());
                 steps.push(Step::Resize {
                     id: member.id,
-                    slots: member.slots,
+                    slots: member.plan.slots,
                 });
             }
         }
@@ -246,21 +250,24 @@ impl Seats {
 
     fn starts(&mut self, setup: &Arc<Setup>) -> Vec<Step> {
         let mut steps = Vec::new();
-        let vacant = |seat: &&mut Seat| seat.member.is_none() && seat.mourned.is_none();
-        for seat in self.planned.iter_mut().filter(vacant) {
-            if !seat.makes_room() {
+        for index in 0..self.planned.len() {
+            let seat = &self.planned[index];
+            if seat.member.is_some() || seat.mourned.is_some() || !self.makes_room(index) {
                 continue;
             }
             self.last_id += 1;
+            let seat = &mut self.planned[index];
             seat.member = Some(Member {
                 id: self.last_id,
                 ready: false,
-                slots: seat.plan.slots,
+                plan: seat.plan.clone(),
+                late: None,
                 running: BTreeMap::new(),
                 is_proven: false,
                 setup: Arc::clone(setup),
                 resizing: false,
                 retiring: false,
+                is_condemned: false,
             });
             steps.push(Step::Start {
                 id: self.last_id,
@@ -272,7 +279,8 @@ impl Seats {
 
     /// The engine has loaded its model. Gives the device that it is planned for.
     pub fn up(&mut self, id: usize) -> Option<String> {
-        self.members_mut().find(|member| member.id == id)?.ready = true;
+        let member = self.members_mut().find(|member| member.id == id)?;
+        (member.ready, member.late) = (true, None);
         let is_its = |seat: &&Seat| seat.member.as_ref().is_some_and(|member| member.id == id);
         self.planned.iter().find(is_its).map(|seat| seat.plan.device.clone())
     }
@@ -317,11 +325,16 @@ impl Seats {
         seats.map(|seat| seat.plan.device.clone()).collect()
     }
 
-    /// Takes out a job that has ended, with what it ran on; `None` if nobody waits for it any more. `wrote`: whether it was done.
-    pub fn take(&mut self, job: JobId, wrote: bool) -> Option<(Work, Arc<Making>)> {
-        if wrote {
-            self.seat_that_runs(job).into_iter().for_each(Seat::proves_sound);
-        }
+    /// Loading the model of an engine takes too long.
+    pub fn comes_late(&mut self, id: usize, reason: &str) {
+        let member = self.members_mut().find(|member| member.id == id && !member.ready);
+        member
+            .into_iter()
+            .for_each(|member| member.late = Some(reason.to_owned()));
+    }
+
+    /// Takes out a job that has ended, with what it ran on; `None` if nobody waits for it any more.
+    pub fn take(&mut self, job: JobId) -> Option<(Work, Arc<Making>)> {
         self.members_mut().find_map(|member| {
             let work = member.running.remove(&job)?;
             Some((work, Arc::clone(&member.setup.making)))

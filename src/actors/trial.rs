@@ -58,8 +58,18 @@ impl Trial {
 
     /// Whether it is the engine.
     pub fn is_sick(&self) -> bool {
+        self.runs >= SUSPECTS_MIN && self.suspects_missing() == 0
+    }
+
+    /// How many more works must fail until it can be the engine.
+    pub fn suspects_missing(&self) -> usize {
         let blamed = self.suspects.values().filter(|blame| blame.counts());
-        self.runs >= SUSPECTS_MIN && blamed.count() >= SUSPECTS_MIN
+        SUSPECTS_MIN.saturating_sub(blamed.count())
+    }
+
+    /// Whether a work is blamed for anything that it was not forgiven.
+    pub fn blames(&self, key: &Key) -> bool {
+        self.suspects.get(key).is_some_and(Blame::counts)
     }
 
     /// The engine is to blame: gives what everybody was blamed for. They stay suspects, so that others are run before them.
@@ -77,9 +87,11 @@ impl Trial {
         self.suspects.get(key).map(|blame| blame.at)
     }
 
-    /// The engine has written something: it is sound.
-    pub fn clear(&mut self) {
-        *self = Self::default();
+    /// The engine has written something: it is sound. Gives those that are to blame.
+    pub fn acquit(&mut self) -> Vec<Key> {
+        let suspects = std::mem::take(self).suspects.into_iter();
+        let guilty = suspects.filter(|(_, blame)| blame.counts());
+        guilty.map(|(key, _)| key).collect()
     }
 }
 
@@ -135,7 +147,9 @@ mod tests {
     #[test]
     fn who_wrote_something_is_sound() {
         let mut trial = after_failures(&[1, 2]);
-        trial.clear();
+        let mut guilty = trial.acquit();
+        guilty.sort();
+        assert_eq!(guilty, [key(1), key(2)]);
         trial.failed(JobId(3), JobId(3), key(3));
         assert!(!trial.is_sick() && trial.blamed_at(&key(1)).is_none());
     }
@@ -146,6 +160,7 @@ mod tests {
         let forgiven = trial.forgive();
         assert_eq!(forgiven[&key(1)].failures, 2);
         assert!(!trial.is_sick() && trial.forgive()[&key(1)].failures == 0);
+        assert_eq!((trial.suspects_missing(), trial.blames(&key(1))), (3, false));
         assert!(trial.blamed_at(&key(1)) < trial.blamed_at(&key(3)));
         assert_eq!(trial.blamed_at(&key(4)), None);
         // Three more runs make another case.

@@ -41,6 +41,16 @@ impl Deadlines {
     pub fn answer(&self) -> Duration {
         Duration::from_millis(self.answer_ms.load(Ordering::Relaxed))
     }
+
+    /// How long finding or loading a model may take until that is said: on a machine where a chunk takes long, so does that.
+    pub fn load(&self) -> Duration {
+        2 * self.step()
+    }
+}
+
+/// For how long an engine can do nothing until it is given up, where a step may take so long.
+pub fn longest_silence(step: Duration) -> Duration {
+    step + Watch::grace(step)
 }
 
 /// What an engine's thread shows of itself.
@@ -130,7 +140,7 @@ impl Watch {
     }
 
     /// How long a run may take to end once it is told to.
-    pub fn grace(step: Duration) -> Duration {
+    fn grace(step: Duration) -> Duration {
         (step / 5).min(GRACE_MAX)
     }
 
@@ -149,9 +159,18 @@ impl Watch {
         let step = deadlines.step();
         match self.still {
             still if still < step => Sight::Well,
-            still if still < step + Self::grace(step) => Sight::Overdue,
+            still if still < longest_silence(step) => Sight::Overdue,
             _ => Sight::Lost,
         }
+    }
+
+    /// Ends the run that is overdue. `false` if something has happened since that was seen: then it is another run, or one that moves on.
+    pub fn end_run(&self, pulse: &Pulse) -> bool {
+        let is_still = pulse.beats() == self.beats;
+        if is_still {
+            pulse.terminate();
+        }
+        is_still
     }
 }
 
@@ -209,6 +228,26 @@ mod tests {
         }
         scene.pulse.set_busy(false);
         assert_eq!(scene.looks(50), [Sight::Well; 50]);
+    }
+
+    #[test]
+    fn a_run_that_moves_on_after_all_is_not_ended() {
+        let mut scene = Scene::new();
+        let ended = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&ended);
+        let terminator = Terminator::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        let progress = Arc::new(AtomicU64::new(0));
+        assert!(scene.pulse.engine.set((Arc::clone(&progress), terminator)).is_ok());
+        scene.pulse.set_busy(true);
+        assert_eq!(scene.looks(11)[10], Sight::Overdue);
+        progress.fetch_add(1, Ordering::Relaxed);
+        assert!(!scene.watch.end_run(&scene.pulse));
+        assert_eq!(ended.load(Ordering::Relaxed), 0);
+        assert_eq!(scene.looks(11)[10], Sight::Overdue);
+        assert!(scene.watch.end_run(&scene.pulse));
+        assert_eq!(ended.load(Ordering::Relaxed), 1);
     }
 
     #[test]

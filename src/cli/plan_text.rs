@@ -122,6 +122,7 @@ mod tests {
             workspace_bytes: 256 << 20,
             budget_bytes: 5 << 30,
             slot_bytes: 64 << 20,
+            narrative_bytes: 128 << 20,
             reserve_bytes: 128 << 20,
             limited_by: SlotLimit::Memory,
         };

@@ -3,9 +3,11 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::Duration;
 
 use super::sections::{Config, InterviewSection, PoolSection, SocketSection};
 use super::words::AutoOr;
+use crate::actors::watch::longest_silence;
 use crate::hardware::wanted::{ACTORS_MAX, SLOTS_MAX};
 
 /// A value that cannot be.
@@ -45,13 +47,12 @@ pub(super) fn check(config: &Config) -> Checked {
         path("runtime.library", library)?;
     }
     auto_or_within("runtime.threads", config.runtime.threads, 1..=1_024)?;
-    within("runtime.step_timeout_s", config.runtime.step_timeout_s, 1..=DAY_S)?;
+    check_deadlines(config)?;
     check_pool(&config.pool)?;
     if let Some(rubric) = &config.scoring.rubric {
         path("scoring.rubric", rubric)?;
     }
     within("scoring.max_attempts", config.scoring.max_attempts, 1..=100)?;
-    within("scoring.answer_timeout_s", config.scoring.answer_timeout_s, 1..=DAY_S)?;
     within(
         "queue.max_queued_answers",
         config.queue.max_queued_answers,
@@ -62,6 +63,26 @@ pub(super) fn check(config: &Config) -> Checked {
         return impossible("log.level", "is empty, but must be a level such as \"info\"".to_owned());
     }
     Ok(())
+}
+
+/// An engine that hangs must have been found out before the answers that wait for it are out of time: they would be blamed for it.
+fn check_deadlines(config: &Config) -> Checked {
+    let (step_s, answer_s) = (config.runtime.step_timeout_s, config.scoring.answer_timeout_s);
+    within("runtime.step_timeout_s", step_s, 1..=DAY_S)?;
+    within("scoring.answer_timeout_s", answer_s, 1..=DAY_S)?;
+    let silence = longest_silence(Duration::from_secs(step_s));
+    if Duration::from_secs(answer_s) > silence {
+        return Ok(());
+    }
+    let silence_s = silence.as_secs_f64();
+    Err(Impossible {
+        key: "scoring.answer_timeout_s",
+        rival: Some("runtime.step_timeout_s"),
+        problem: format!(
+            "is {answer_s}, but must be more than {silence_s}: so long an engine that hangs keeps its answers, since runtime.step_timeout_s is \
+             {step_s} and some grace follows; raise the one or lower the other"
+        ),
+    })
 }
 
 fn check_socket(socket: &SocketSection) -> Checked {
@@ -272,6 +293,27 @@ mod tests {
         }
         config.backup.path = Some("run/store.backups".into());
         assert_eq!(check(&config), Ok(()));
+    }
+
+    #[test]
+    fn an_engine_that_hangs_is_found_out_before_its_answers_are_out_of_time() {
+        let refused = |step, answer| {
+            let mut config = Config::default();
+            (config.runtime.step_timeout_s, config.scoring.answer_timeout_s) = (step, answer);
+            let error = check(&config).err()?;
+            assert_eq!(error.rival, Some("runtime.step_timeout_s"));
+            Some(format!("{} {}", error.key, error.problem))
+        };
+        assert_eq!(
+            refused(300, 330).as_deref(),
+            Some(
+                "scoring.answer_timeout_s is 330, but must be more than 330: so long an engine that hangs keeps its answers, since \
+                 runtime.step_timeout_s is 300 and some grace follows; raise the one or lower the other"
+            )
+        );
+        assert_eq!(refused(300, 331), None);
+        assert!(refused(1, 1).is_some_and(|text| text.contains("more than 1.2:")));
+        assert_eq!(refused(1, 2), None);
     }
 
     #[test]

@@ -35,8 +35,22 @@ impl Daemon {
         let _one_at_a_time = self.loading.lock().await;
         self.condition_mut().problem = None;
         let (settings, meter) = (self.settings(), self.meter_in_use().await);
-        let found =
-            tokio::task::spawn_blocking(move || bring_up(&settings, &|device| held_of(device, meter.as_ref()))).await;
+        let path = settings.config.model.path.clone();
+        let mut search =
+            tokio::task::spawn_blocking(move || bring_up(&settings, &|device| held_of(device, meter.as_ref())));
+        let limit = self.deadlines.load();
+        let found = match tokio::time::timeout(limit, &mut search).await {
+            Ok(found) => found,
+            Err(_) => {
+                self.stay_without(format!(
+                    "the model of {} has been looked for for more than {} s (twice runtime.step_timeout_s): its disk, ONNX Runtime's or the \
+                     device may not answer; it goes on once they do",
+                    path.display(),
+                    limit.as_secs()
+                ));
+                search.await
+            }
+        };
         match found {
             Ok(Ok(loaded)) => self.adopt(loaded),
             Ok(Err(problem)) => self.stay_without(format!(

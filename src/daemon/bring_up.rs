@@ -224,7 +224,8 @@ pub fn planned(plan: &Plan) -> Vec<Planned> {
                 bytes: actor.budget_bytes,
                 fixed_bytes: actor.weights_bytes + actor.workspace_bytes,
                 slot_bytes: actor.slot_bytes,
-                narrative_bytes: actor.kv_bytes.saturating_sub(u64::from(actor.slots) * actor.slot_bytes),
+                narrative_bytes: actor.narrative_bytes,
+                is_shared: actor.narrative_takes > 0,
                 on_use: plan.device == DeviceKind::Cpu,
             },
         })
@@ -370,5 +371,50 @@ impl ModelFactory for SimulatedFactory {
             0 => model,
             _ => model.overlaid(),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hardware::plan::{ActorPlan, SlotLimit};
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn an_engine_knows_what_its_narrative_takes_where_that_has_memory_of_its_own_and_where_not() {
+        for (narrative_takes, kv_mib) in [(0, 5 * 128 + 272), (3, 5 * 128)] {
+            let actor = ActorPlan {
+                device_index: 0,
+                device_name: "CPU".to_owned(),
+                slots: 5,
+                slot_tokens: 1_024,
+                narrative_slots: 1,
+                narrative_tokens: 2_176,
+                narrative_takes,
+                weights_bytes: 4_000 * MIB,
+                kv_bytes: kv_mib * MIB,
+                workspace_bytes: 600 * MIB,
+                budget_bytes: 6_000 * MIB,
+                slot_bytes: 128 * MIB,
+                narrative_bytes: 272 * MIB,
+                reserve_bytes: 128 * MIB,
+                limited_by: SlotLimit::Memory,
+            };
+            let plan = Plan {
+                device: DeviceKind::Cpu,
+                actors: vec![actor],
+                explanation: String::new(),
+            };
+            let expected = Allowance {
+                bytes: 6_000 * MIB,
+                fixed_bytes: 4_600 * MIB,
+                slot_bytes: 128 * MIB,
+                narrative_bytes: 272 * MIB,
+                is_shared: narrative_takes > 0,
+                on_use: true,
+            };
+            assert_eq!(planned(&plan)[0].allowance, expected);
+        }
     }
 }

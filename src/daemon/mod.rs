@@ -4,6 +4,7 @@ mod admin;
 pub mod backup;
 mod bring_up;
 mod faults;
+mod free_memory;
 mod interviews;
 mod line;
 mod lives;
@@ -36,6 +37,7 @@ pub use bring_up::{CHUNK_TOKENS, Loaded, bring_up, make_plan, planned};
 pub use run::{Start, StartError, now, run};
 pub use settings::Settings;
 
+use self::free_memory::FreeMemory;
 use self::lives::Lives;
 use self::losses::Losses;
 use self::rubrics::Rubrics;
@@ -64,6 +66,7 @@ pub struct Daemon {
     deadlines: Arc<Deadlines>,
     reports: Addr<ReportActor>,
     connections: Connections,
+    free_memory: FreeMemory,
     clock: Clock,
     started: Instant,
     source: Source,

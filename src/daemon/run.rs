@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use super::faults::with_causes;
+use super::free_memory::FreeMemory;
 use super::lives::{ANSWERS_AHEAD, EngageError, Lives};
 use super::rubrics::{Rubrics, RubricsError};
 use super::signals::Signals;
@@ -311,6 +312,7 @@ where
         deadlines,
         reports,
         connections,
+        free_memory: FreeMemory::default(),
         clock,
         started,
         source,

@@ -30,7 +30,7 @@ impl Daemon {
                 .as_ref()
                 .filter(|_| is_loaded(&pool))
                 .map(|loaded| loaded.model.clone()),
-            devices: self.devices(),
+            devices: self.devices().await,
             queue: QueueView {
                 interviews: pool.queued_interviews + line.interviews,
                 answers: pool.queued_answers + line.answers,
@@ -95,7 +95,7 @@ impl Daemon {
         self.condition().problem.or_else(dead)
     }
 
-    fn devices(&self) -> Vec<DeviceView> {
+    async fn devices(&self) -> Vec<DeviceView> {
         let Some(loaded) = self.condition().loaded else {
             return Vec::new();
         };
@@ -108,9 +108,17 @@ impl Daemon {
                 .iter()
                 .filter(|actor| loaded.plan.device == device.kind && here(actor.device_index));
             let budgets: Vec<_> = actors.map(|actor| actor.budget_bytes).collect();
-            (!budgets.is_empty()).then(|| device_view(device, budgets.iter().sum()))
+            (!budgets.is_empty()).then(|| (device.clone(), budgets.iter().sum::<u64>()))
         });
-        used.collect()
+        let (devices, budgets): (Vec<_>, Vec<u64>) = used.unzip();
+        let free = match loaded.plan.device {
+            DeviceKind::Cpu => devices.iter().map(refresh).collect(),
+            DeviceKind::Cuda => self.free_memory.of(devices.clone()).await,
+        };
+        let views = devices.iter().zip(budgets).zip(free);
+        views
+            .map(|((device, budget), free)| device_view(device, budget, free.unwrap_or(0)))
+            .collect()
     }
 
     fn interview_counts(&self) -> InterviewCounts {
@@ -148,7 +156,7 @@ fn is_loaded(pool: &Description) -> bool {
     pool.actors.iter().any(|actor| actor.state == SeatState::Ready)
 }
 
-fn device_view(device: &Device, budget: u64) -> DeviceView {
+fn device_view(device: &Device, budget: u64, free: u64) -> DeviceView {
     DeviceView {
         kind: match device.kind {
             DeviceKind::Cuda => "cuda".to_owned(),
@@ -157,7 +165,7 @@ fn device_view(device: &Device, budget: u64) -> DeviceView {
         index: device.index,
         name: device.name.clone(),
         memory_total_mib: device.memory_total / MIB,
-        memory_free_mib: refresh(device).unwrap_or(0) / MIB,
+        memory_free_mib: free / MIB,
         budget_mib: budget / MIB,
     }
 }

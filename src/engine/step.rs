@@ -188,7 +188,7 @@ impl Engine {
 
     /// Whether a step would do nothing.
     pub fn is_idle(&self) -> bool {
-        self.running.is_empty() && self.waiting.is_empty() && self.refused.is_empty() && !self.slots.is_resizing()
+        self.running.is_empty() && self.waiting.is_empty() && self.refused.is_empty() && !self.is_resizing()
     }
 
     /// Slots of a bank that nobody has; 0 while it waits for another number of them.
@@ -214,6 +214,11 @@ impl Engine {
         }
         self.slots.plan_resize(bank, slots);
         self.resize_if_unused(bank).unwrap_or(Ok(()))
+    }
+
+    /// Whether a bank still waits for another number of slots.
+    pub fn is_resizing(&self) -> bool {
+        self.slots.is_resizing()
     }
 
     /// Nothing that free slots still hold will be reused: for work that must take the same steps as before, and for measuring what reuse is worth.

@@ -57,6 +57,8 @@ pub struct ActorPlan {
     pub budget_bytes: u64,
     /// One scoring slot.
     pub slot_bytes: u64,
+    /// All slots of the narrative, wherever they lie.
+    pub narrative_bytes: u64,
     /// What stays free on the device.
     pub reserve_bytes: u64,
     pub limited_by: SlotLimit,
@@ -293,6 +295,7 @@ fn actor(place: &Placed, fit: &Fit, input: &PlanInput) -> ActorPlan {
         workspace_bytes: bytes(costs.workspace),
         budget_bytes: bytes(place.share()),
         slot_bytes: bytes(costs.slot),
+        narrative_bytes: bytes(costs.narrative),
         reserve_bytes: bytes(place.budget.reserve),
         limited_by,
     }

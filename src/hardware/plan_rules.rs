@@ -54,7 +54,7 @@ fn the_7_8b_model_on_a_6_gib_card_explains_itself_in_one_sentence() {
     );
     let actor = &plan.actors[0];
     assert_eq!((actor.slots, actor.limited_by), (6, SlotLimit::Memory));
-    assert_eq!(actor.kv_bytes, 6 * 128 * MIB);
+    assert_eq!((actor.kv_bytes, actor.narrative_bytes), (6 * 128 * MIB, 272 * MIB));
     assert_eq!(actor.budget_bytes, (5_844 - 128) * MIB);
     assert_eq!((actor.slots, actor.slot_tokens), (6, 1_024));
     assert_eq!(

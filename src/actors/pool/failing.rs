@@ -6,25 +6,30 @@ use std::time::Duration;
 use actix::{AsyncContext, Context};
 
 use super::GpuPool;
-use crate::actors::message::{Moments, Outage, Undone};
+use crate::actors::message::{Cause, Moments, Outage, Undone};
 use crate::actors::queue::{Key, Work};
-use crate::actors::seats::{Death, Sick, bank_of};
+use crate::actors::seats::{Death, Finding, Sick, bank_of};
 use crate::actors::trial::Blame;
 use crate::crash_points::CrashPoint;
-use crate::engine::job::Disposition;
+use crate::engine::job::{Disposition, JobId};
 
 /// An answer that stops the engine so often, with nothing beside it, is not run again.
 const DEATHS_ALONE_MAX: u32 = 3;
 /// So often work is forgiven what it failed in, because the engine fails whatever it runs. Then it counts: should all that there is be unfit to be run,
 /// that must come to an end as well.
 const PARDONS_MAX: u32 = 10;
+/// So many times more than it may fail work is run at most, until it has shown whether the engine is to blame: a verdict takes three runs.
+const RUNS_IN_DOUBT: u32 = 2;
 
 /// Whether it counts that work has failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Toll {
     Counts,
-    /// The engine is to blame: until it is forgiven it counts, but it ends nothing.
-    Forgiven,
+    /// It counts, but ends nothing before it has shown whether the engine is to blame.
+    Open,
+    /// The engine is to blame, and goes: until it is forgiven it counts, but it ends nothing.
+    Forgiven(Sick),
+    /// The engine is to blame, and goes already.
+    Pardoned,
     Free,
 }
 
@@ -59,23 +64,64 @@ impl Work {
 }
 
 impl GpuPool {
+    /// What it counts that a job has failed.
+    pub(super) fn toll(&mut self, job: JobId, undone: &Undone) -> Toll {
+        if undone.cause == Cause::Memory && self.seats.ran_out(job, &undone.reason) {
+            return Toll::Free;
+        }
+        if undone.cause == Cause::Time || undone.disposition != Disposition::Retry {
+            return Toll::Counts;
+        }
+        match self.seats.blame(job, self.last_job, [&self.answers, &self.narratives]) {
+            Finding::Work => Toll::Counts,
+            Finding::Open => Toll::Open,
+            Finding::Condemned => Toll::Pardoned,
+            Finding::Sick(sick) => Toll::Forgiven(sick),
+        }
+    }
+
     /// Work has failed by itself.
-    pub(super) fn failed(&mut self, mut work: Work, undone: Undone, moments: Moments, toll: Toll) {
+    pub(super) fn failed(&mut self, mut work: Work, undone: Undone, moments: Moments, toll: &Toll) {
         let interview = work.case.life.interview_id.as_str();
         let (answer, attempt, reason) = (work.answer_id(), work.attempts, &undone.reason);
         tracing::warn!(interview, answer, attempt, reason, "work was not done");
-        if toll == Toll::Free {
-            return self.queue(bank_of(&work.task)).push(work);
+        match toll {
+            Toll::Free => return self.queue(bank_of(&work.task)).push(work),
+            Toll::Pardoned if work.may_be_forgiven() => {
+                work.pardons += 1;
+                return self.queue(bank_of(&work.task)).push(work);
+            }
+            _ => work.failures += 1,
         }
-        work.failures += 1;
-        let is_forgiven = toll == Toll::Forgiven && work.may_be_forgiven();
-        if is_forgiven || undone.disposition == Disposition::Retry && work.failures < self.attempts_max {
-            // The last attempt is made without company, in case the company was the trouble.
-            work.alone |= work.failures + 1 >= self.attempts_max;
-            self.queue(bank_of(&work.task)).push(work);
-            CrashPoint::WorkPutBack.reached();
-        } else {
-            self.outlets.given_up(work, undone.reason, Some(moments));
+        let may_again = undone.disposition == Disposition::Retry && work.failures < self.attempts_max;
+        let may_be_the_engine = match toll {
+            Toll::Forgiven(_) => true,
+            Toll::Open => work.failures < self.attempts_max.saturating_add(RUNS_IN_DOUBT),
+            _ => false,
+        };
+        let is_run_again = may_again || may_be_the_engine && work.may_be_forgiven();
+        if !is_run_again {
+            return self.outlets.given_up(work, undone.reason, Some(moments));
+        }
+        work.last_failure = Some((undone.reason, moments));
+        // The last attempt is made without company, in case the company was the trouble.
+        work.alone |= work.failures + 1 >= self.attempts_max;
+        self.queue(bank_of(&work.task)).push(work);
+        CrashPoint::WorkPutBack.reached();
+    }
+
+    /// An engine is sound: of what has failed on it, what has used up its attempts is given up.
+    pub(super) fn convict(&mut self, guilty: &[Key]) {
+        for key in guilty {
+            for line in [&mut self.answers, &mut self.narratives] {
+                let is_over = |work: &Work| work.failures >= self.attempts_max && work.last_failure.is_some();
+                if line.get(key).is_some_and(is_over)
+                    && let Some(mut work) = line.take(key)
+                    && let Some((reason, moments)) = work.last_failure.take()
+                {
+                    self.outlets.given_up(work, reason, Some(moments));
+                }
+            }
         }
     }
 
@@ -89,7 +135,10 @@ impl GpuPool {
                 self.queue(bank_of(&work.task)).push(work);
                 continue;
             }
-            work.deaths_alone += u32::from(was_alone);
+            match death.was_condemned && work.may_be_forgiven() {
+                true => work.pardons += u32::from(was_alone),
+                false => work.deaths_alone += u32::from(was_alone),
+            }
             work.alone = true;
             if work.deaths_alone >= DEATHS_ALONE_MAX && !(is_sick && work.may_be_forgiven()) {
                 let reason = format!(

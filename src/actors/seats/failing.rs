@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::{Lost, MORE_MEMORY, Member, NO_SLOT_LEFT, Seat, Seats};
+use super::{MORE_MEMORY, Member, NO_SLOT_LEFT, Seat, Seats, bank_of};
 use crate::actors::message::Outage;
-use crate::actors::queue::{Key, Work};
+use crate::actors::queue::{Key, Queue, Work};
 use crate::actors::trial::Blame;
 use crate::engine::job::JobId;
 
-/// Engines of a seat that are given up at most: each keeps a thread, which may be computing.
+/// Engines of a device that are given up at most: each keeps a thread, which may be computing.
 const LOST_MAX: usize = 8;
 const MIB: u64 = 1 << 20;
 
@@ -19,6 +19,20 @@ pub(in crate::actors) struct Death {
     pub in_a_row: Option<u32>,
     /// If engines die there whatever they run: what works were blamed for.
     pub forgiven: Option<HashMap<Key, Blame>>,
+    /// Whether it had to go already, because it failed whatever it ran.
+    pub was_condemned: bool,
+}
+
+/// Who is to blame for a job that has failed by itself.
+pub(in crate::actors) enum Finding {
+    /// The work; or that cannot be told.
+    Work,
+    /// That will show: there is other work enough to run before this one.
+    Open,
+    /// The engine, which has to go for that already.
+    Condemned,
+    /// The engine, which has to go.
+    Sick(Sick),
 }
 
 /// An engine that fails whatever it runs.
@@ -26,6 +40,43 @@ pub(in crate::actors) struct Sick {
     pub id: usize,
     /// What works were blamed for.
     pub forgiven: HashMap<Key, Blame>,
+}
+
+/// An engine whose thread does not come back.
+#[derive(Debug)]
+pub(super) struct Lost {
+    id: usize,
+    device: String,
+    /// What it may still hold of the device.
+    bytes: u64,
+}
+
+impl Lost {
+    fn of(member: &Member) -> Self {
+        Self {
+            id: member.id,
+            device: member.plan.device.clone(),
+            bytes: member.plan.allowance.taken(member.plan.slots),
+        }
+    }
+}
+
+/// What those that were given up leave an engine of their device.
+struct Beside {
+    lost: usize,
+    lost_bytes: u64,
+    slots: usize,
+}
+
+impl Beside {
+    fn complaint(&self, device: &str) -> String {
+        let who = match self.lost {
+            1 => "the thread of an engine does".to_owned(),
+            several => format!("threads of {several} engines do"),
+        };
+        let mib = self.lost_bytes.div_ceil(MIB);
+        format!("{who} not come back and may still hold {mib} MiB of {device}")
+    }
 }
 
 impl Seat {
@@ -43,13 +94,6 @@ impl Seat {
         fewer < now
     }
 
-    /// Its engine has done some work.
-    pub(super) fn proves_sound(&mut self) {
-        self.deaths = 0;
-        self.trial.clear();
-        self.member.iter_mut().for_each(|member| member.is_proven = true);
-    }
-
     /// The engine is gone and another shall come, after a pause.
     fn falls_vacant(&mut self, id: usize, reason: String) -> u32 {
         self.deaths += 1;
@@ -58,57 +102,94 @@ impl Seat {
         self.last_error = Some(reason);
         self.deaths
     }
-
-    /// Whether an engine has room beside those that were given up, perhaps with fewer slots; if not, says so.
-    pub(super) fn makes_room(&mut self) -> bool {
-        if self.lost.is_empty() {
-            return true;
-        }
-        let lost: u64 = self.lost.iter().map(|lost| lost.bytes).sum();
-        let left = self.plan.allowance.bytes.saturating_sub(lost);
-        let slots = match self.lost.len() {
-            0..LOST_MAX => self.plan.allowance.slots_within(left),
-            _ => 0,
-        };
-        if slots > 0 {
-            self.plan.slots = self.plan.slots.min(slots);
-            return true;
-        }
-        let (count, device) = (self.lost.len(), &self.plan.device);
-        let reason = format!(
-            "threads of {count} engines do not come back and may still hold {} MiB of {device}: no other engine is started beside them; restart \
-             the daemon",
-            lost.div_ceil(MIB)
-        );
-        if self.last_error.as_ref() != Some(&reason) {
-            tracing::error!(reason, "there is no engine");
-        }
-        self.last_error = Some(reason);
-        false
-    }
 }
 
 impl Seats {
+    /// What is left of a device for a seat's engine, beside the other engines there and those that were given up; `None` if none was.
+    fn beside_lost(&self, index: usize) -> Option<Beside> {
+        let plan = &self.planned[index].plan;
+        let lost = self.lost.iter().filter(|lost| lost.device == plan.device);
+        let (lost, lost_bytes) = lost.fold((0, 0_u64), |(count, bytes), lost| (count + 1, bytes + lost.bytes));
+        if lost == 0 {
+            return None;
+        }
+        let here = self.planned.iter().filter(|seat| seat.plan.device == plan.device);
+        let budget: u64 = here.map(|seat| seat.plan.allowance.bytes).sum();
+        let others = self.planned.iter().enumerate().filter(|(other, _)| *other != index);
+        let others = others.filter_map(|(_, seat)| {
+            let member = seat
+                .member
+                .as_ref()
+                .filter(|member| member.plan.device == plan.device)?;
+            Some(member.plan.allowance.taken(member.plan.slots.max(seat.plan.slots)))
+        });
+        let left = budget.saturating_sub(others.sum::<u64>().saturating_add(lost_bytes));
+        Some(Beside {
+            lost,
+            lost_bytes,
+            slots: plan.allowance.slots_within(left.min(plan.allowance.bytes)),
+        })
+    }
+
+    /// Whether an engine has room at a seat beside those that were given up, perhaps with fewer slots; if not, says so.
+    pub(super) fn makes_room(&mut self, index: usize) -> bool {
+        let Some(beside) = self.beside_lost(index) else {
+            return true;
+        };
+        let seat = &mut self.planned[index];
+        if beside.slots > 0 && beside.lost < LOST_MAX {
+            seat.plan.slots = seat.plan.slots.min(beside.slots);
+            return true;
+        }
+        let complaint = beside.complaint(&seat.plan.device);
+        let reason = format!("{complaint}: no other engine is started beside them; restart the daemon");
+        if seat.last_error.as_ref() != Some(&reason) {
+            tracing::error!(reason, "there is no engine");
+        }
+        seat.last_error = Some(reason);
+        false
+    }
+
+    /// No engine grows into what those that were given up may still hold.
+    pub(super) fn curb_growth(&mut self) {
+        for index in 0..self.planned.len() {
+            let Some(beside) = self.beside_lost(index) else {
+                continue;
+            };
+            let seat = &mut self.planned[index];
+            let Some(now) = seat.member.as_ref().map(|member| member.plan.slots) else {
+                continue;
+            };
+            let (wanted, most) = (seat.plan.slots, beside.slots.max(now));
+            if wanted > most {
+                let complaint = beside.complaint(&seat.plan.device);
+                let reason = format!("{complaint}: another engine has {most} instead of {wanted} slots");
+                tracing::warn!(reason, "an engine does not grow");
+                seat.last_error = Some(reason);
+                seat.plan.slots = most;
+            }
+        }
+    }
+
     /// The engine has died; `None` if there is no such engine. Where there was no memory for its slots, its successor has half as many.
     /// `is_stuck`: its thread was given up and holds what it held. `begun`: the newest job that there is.
     pub fn died(&mut self, id: usize, outage: &Outage, is_stuck: bool, begun: JobId) -> Option<Death> {
         self.has_given_back = true;
         if let Some(index) = self.leaving.iter().position(|member| member.id == id) {
-            let running = self.leaving.remove(index).running;
+            let member = self.leaving.remove(index);
+            self.lost.extend(is_stuck.then(|| Lost::of(&member)));
             return Some(Death {
-                running: running.into_values().collect(),
+                running: member.running.into_values().collect(),
                 in_a_row: None,
                 forgiven: None,
+                was_condemned: member.is_condemned,
             });
         }
         let is_it = |member: &mut Member| member.id == id;
         let mut seats = self.planned.iter_mut();
         let (member, seat) = seats.find_map(|seat| Some((seat.member.take_if(is_it)?, seat)))?;
         let in_a_row = Some(seat.falls_vacant(id, outage.reason.clone()));
-        if is_stuck {
-            let bytes = seat.plan.allowance.taken(member.slots);
-            seat.lost.push(Lost { id, bytes });
-        }
+        self.lost.extend(is_stuck.then(|| Lost::of(&member)));
         if outage.out_of_memory {
             seat.halve(seat.plan.slots, &outage.reason);
         } else if member.running.len() == 1 {
@@ -119,6 +200,7 @@ impl Seats {
             running: member.running.into_values().collect(),
             in_a_row,
             forgiven: seat.trial.is_sick().then(|| seat.trial.forgive()),
+            was_condemned: false,
         })
     }
 
@@ -130,26 +212,61 @@ impl Seats {
 
     /// The thread of an engine that was given up has come back, and has given back what it held. `false` if it is none of those.
     pub fn came_back(&mut self, id: usize) -> bool {
-        let mut seats = self.planned.iter_mut();
-        seats.any(|seat| seat.lost.extract_if(.., |lost| lost.id == id).count() > 0)
+        self.lost.extract_if(.., |lost| lost.id == id).count() > 0
     }
 
-    /// A job has failed by itself, as it may another time. Tells of the engine if it is that which fails, whatever it runs.
-    pub fn blame(&mut self, job: JobId, begun: JobId) -> Option<Sick> {
-        let seat = self.seat_that_runs(job)?;
-        let member = seat.member.as_mut()?;
+    /// The engine that runs a job has written it: it is sound, and what has failed there before is to blame for that itself. Gives those works.
+    pub fn prove_sound(&mut self, job: JobId) -> Vec<Key> {
+        let Some(seat) = self.seat_that_runs(job) else {
+            return Vec::new();
+        };
+        seat.deaths = 0;
+        seat.member.iter_mut().for_each(|member| member.is_proven = true);
+        seat.trial.acquit()
+    }
+
+    /// A job has failed by itself, as it may another time. `begun`: the newest job that there is; `lines`: what waits, by banks.
+    pub fn blame(&mut self, job: JobId, begun: JobId, lines: [&Queue; 2]) -> Finding {
+        let condemned = |member: &Member| member.is_condemned && member.running.contains_key(&job);
+        if self.leaving.iter().any(condemned) {
+            return Finding::Condemned;
+        }
+        let Some(seat) = self.seat_that_runs(job) else {
+            return Finding::Work;
+        };
+        let (trial, Some(member)) = (&mut seat.trial, &mut seat.member) else {
+            return Finding::Work;
+        };
+        let Some(work) = member.running.get(&job) else {
+            return Finding::Work;
+        };
         member.is_proven = false;
-        seat.trial.failed(job, begun, member.running.get(&job)?.key());
-        seat.trial.is_sick().then(|| Sick {
-            id: member.id,
-            forgiven: seat.trial.forgive(),
-        })
+        trial.failed(job, begun, work.key());
+        if trial.is_sick() {
+            return Finding::Sick(Sick {
+                id: member.id,
+                forgiven: trial.forgive(),
+            });
+        }
+        let missing = trial.suspects_missing();
+        let beside = member.running.values().filter(|work| !trial.blames(&work.key()));
+        let waiting = lines[bank_of(&work.task)]
+            .keys()
+            .filter(|key| !trial.blames(key))
+            .take(missing);
+        match beside.count() + waiting.count() >= missing {
+            true => Finding::Open,
+            false => Finding::Work,
+        }
     }
 
     /// An engine that fails whatever it runs goes, and another comes after a pause. Gives how many went in a row.
     pub fn condemn(&mut self, id: usize, reason: &str) -> Option<u32> {
         let seat = self.seat_of(id)?;
-        let leaving = seat.member.take();
+        let leaving = seat.member.take().map(|member| Member {
+            is_condemned: true,
+            ..member
+        });
         let reason = format!("the engine fails whatever it runs and is built anew; the last time: {reason}");
         tracing::error!(engine = id, reason, "an engine is sick");
         let in_a_row = seat.falls_vacant(id, reason);
@@ -170,7 +287,7 @@ impl Seats {
         };
         // Other runs may fail as well before it has the slots that it shall have by now.
         let member = seat.member.as_ref();
-        let Some((now, resizing)) = member.map(|member| (member.slots, member.resizing)) else {
+        let Some((now, resizing)) = member.map(|member| (member.plan.slots, member.resizing)) else {
             return true;
         };
         resizing || seat.plan.slots < now || seat.halve(now, reason)

@@ -48,7 +48,7 @@ impl Seats {
             let member = seat.member.as_ref().filter(|member| member.is_steady(wanted))?;
             Some(Steady {
                 id: member.id,
-                slots: member.slots,
+                slots: member.plan.slots,
                 allowance: seat.plan.allowance,
             })
         });

@@ -274,6 +274,14 @@ impl World {
         settle().await;
     }
 
+    /// Loading its model takes too long.
+    pub async fn late(&self, index: usize, reason: &str) {
+        let (actor, doors) = self.doors(index);
+        let reason = reason.to_owned();
+        doors.late.do_send(EngineLate { actor, reason });
+        settle().await;
+    }
+
     pub async fn down(&self, index: usize, reason: &str) {
         self.outage(index, reason.to_owned().into()).await;
     }

@@ -195,6 +195,38 @@ async fn an_engine_that_dies_while_it_loads_takes_nothing_with_it() {
 }
 
 #[actix::test]
+async fn why_nothing_is_scored_is_told_while_an_engine_takes_too_long_to_load_and_no_longer() {
+    let why = "the disk does not answer";
+    let world = World::new();
+    world.submit(1, 1).await;
+    world
+        .adopt(&setup("first", Arc::new(NoModel)), &[planned("cpu", 1)])
+        .await;
+    world.late(0, why).await;
+    let told = |description: Description| {
+        let actors = description.actors.into_iter();
+        actors.map(|actor| (actor.state, actor.last_error)).collect::<Vec<_>>()
+    };
+    let late = Some(why.to_owned());
+    assert_eq!(told(world.described().await), [(SeatState::Starting, late.clone())]);
+    // With another plan it is still what is waited for.
+    world.engine(0).borrow_mut().prompt = false;
+    world
+        .adopt(&setup("second", Arc::new(NoModel)), &[planned("cpu", 1)])
+        .await;
+    assert_eq!(
+        (told(world.described().await), world.started()),
+        (vec![(SeatState::Starting, None), (SeatState::Retiring, late)], 1)
+    );
+    world.up(0).await;
+    world.relent(0).await;
+    world.late(1, why).await;
+    world.up(1).await;
+    assert_eq!(told(world.described().await), [(SeatState::Ready, None)]);
+    assert_eq!(world.runs(1), ["iv1/a1"]);
+}
+
+#[actix::test]
 async fn the_dead_come_back_after_a_pause_that_doubles() {
     let world = World::with(BackOff {
         min: Duration::from_millis(50),
@@ -243,7 +275,8 @@ fn deaths_in_a_row_are_counted_until_work_ends() {
     let work = Work::new(case(life(1)), interview(1, &[TEXT]), task, queued_at, None);
     assert_eq!(seats.least_busy(SCORING_BANK, false).unwrap().id, id);
     seats.assign(id, JobId(1), work);
-    assert_eq!(seats.take(JobId(1), true).unwrap().1.model.hash, "hash");
+    assert_eq!(seats.prove_sound(JobId(1)), []);
+    assert_eq!(seats.take(JobId(1)).unwrap().1.model.hash, "hash");
     assert_eq!(
         seats.died(id, &outage("again"), false, JobId(1)).unwrap().in_a_row,
         Some(1)

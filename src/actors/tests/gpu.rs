@@ -1,5 +1,7 @@
 //! A GpuActor with its engine thread, a simulated model and the real prompts and grammars.
 
+use std::sync::atomic::Ordering;
+
 use actix::Addr;
 
 use super::models::Models;
@@ -17,6 +19,7 @@ struct World {
     models: Arc<Models>,
     gauge: Arc<Gauge>,
     up: Mail<EngineUp>,
+    late: Mail<EngineLate>,
     down: Mail<EngineDown>,
     ended: Mail<Ended>,
 }
@@ -47,9 +50,11 @@ impl World {
             counters: Arc::new(Counters::default()),
             epoch: Instant::now(),
         };
-        let ((to_up, up), (to_down, down), (to_ended, ended)) = (mailbox(), mailbox(), mailbox());
+        let ((to_up, up), (to_late, late)) = (mailbox(), mailbox());
+        let ((to_down, down), (to_ended, ended)) = (mailbox(), mailbox());
         let doors = Doors {
             up: to_up,
+            late: to_late,
             down: to_down,
             ended: to_ended,
         };
@@ -58,6 +63,7 @@ impl World {
             models,
             gauge,
             up,
+            late,
             down,
             ended,
         }
@@ -283,6 +289,16 @@ async fn slots_change_and_the_answer_says_when() {
 }
 
 #[actix::test]
+async fn that_there_are_other_slots_is_told_once_there_are_and_not_when_they_are_asked_for() {
+    let world = World::new(1, slow());
+    world.score(1);
+    world.until_runs(1).await;
+    assert!(world.actor.send(SetSlots(3)).await.unwrap());
+    settle().await;
+    assert_eq!((world.jobs(), world.gauge.read().slots.len()), (vec![1], 4));
+}
+
+#[actix::test]
 async fn slots_that_cannot_be_had_are_the_end_of_the_engine() {
     let world = World::new(1, scripted(When::Call(1), Fault::OutOfMemory));
     assert!(!world.actor.send(SetSlots(3)).await.unwrap());
@@ -331,14 +347,53 @@ async fn an_engine_that_does_not_end_its_step_is_given_up_and_told_of_when_it_co
 }
 
 #[actix::test]
-async fn who_is_to_retire_and_is_stuck_is_given_up_as_well() {
+async fn who_is_to_retire_and_is_stuck_is_given_up_and_has_retired_when_it_comes_back() {
     let world = World::within(1, scripted(When::Call(2), Fault::Stuck), hasty());
     world.score(1);
     world.until_runs(1).await;
-    world.actor.send(Retire).await.unwrap();
-    assert!(world.down.borrow()[0].is_stuck);
+    let retired = tokio::task::spawn_local(world.actor.send(Retire));
+    world.until_down().await;
+    settle().await;
+    assert!(
+        world.down.borrow()[0].is_stuck && !retired.is_finished(),
+        "its memory is not free"
+    );
     world.models.script.release();
-    until("it has come back", || world.models.living() == 0).await;
+    until("it has come back", || retired.is_finished()).await;
+    assert_eq!(world.models.living(), 0);
+}
+
+#[actix::test]
+async fn an_engine_that_takes_too_long_to_load_is_told_of_once_and_waited_for() {
+    let deadlines = Arc::new(Deadlines::new(Duration::from_millis(50), PATIENCE));
+    let held = Models {
+        is_held: true.into(),
+        ..Models::default()
+    };
+    let world = World::within(1, held, Arc::clone(&deadlines));
+    world.score(1);
+    until("it is late", || !world.late.borrow().is_empty()).await;
+    let reason = world.late.borrow()[0].reason.clone();
+    assert!(
+        reason.contains("more than 0.1 s (twice runtime.step_timeout_s)"),
+        "{reason}"
+    );
+    assert_eq!((world.late.borrow()[0].actor, world.up.borrow().len()), (4, 0));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    deadlines.follow(&patient());
+    world.models.is_held.store(false, Ordering::SeqCst);
+    world.until_ended(1).await;
+    assert!(world.ended.borrow()[0].result.is_ok());
+    assert_eq!((world.late.borrow().len(), world.down.borrow().len()), (1, 0));
+}
+
+#[actix::test]
+async fn an_engine_that_is_loaded_in_time_is_not_complained_of() {
+    let deadlines = Arc::new(Deadlines::new(Duration::from_millis(250), PATIENCE));
+    let world = World::within(1, Models::default(), deadlines);
+    until("it is up", || !world.up.borrow().is_empty()).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!((world.late.borrow().len(), world.down.borrow().len()), (0, 0));
 }
 
 #[actix::test]

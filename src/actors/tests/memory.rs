@@ -27,6 +27,7 @@ fn weighed(slots: usize) -> Planned {
             fixed_bytes: 0,
             slot_bytes: 10,
             narrative_bytes: 5,
+            is_shared: false,
             on_use: true,
         },
         ..planned("cpu", slots)

@@ -1,6 +1,6 @@
 //! Models for engines that really run: simulated ones that come to the point quickly, can be told to fail, and are counted while they live.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 use crate::engine::TokenId;
@@ -22,6 +22,8 @@ pub struct Models {
     pub fault: Option<&'static str>,
     /// For how many slots there is memory when it is loaded.
     pub slots_max: Option<usize>,
+    /// Whether loading hangs, for so long as this is set.
+    pub is_held: AtomicBool,
     pub living: Arc<AtomicUsize>,
     pub made: AtomicUsize,
 }
@@ -38,6 +40,9 @@ impl Models {
 
 impl ModelFactory for Models {
     fn build(&self, planned: &Planned) -> Result<Box<dyn Model>, Outage> {
+        while self.is_held.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         if let Some(fault) = self.fault {
             return Err(fault.to_owned().into());
         }

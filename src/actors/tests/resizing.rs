@@ -232,6 +232,30 @@ async fn two_plans_in_a_row_lose_nothing() {
 }
 
 #[actix::test]
+async fn where_the_narrative_comes_to_share_memory_or_to_have_its_own_the_engine_is_built_anew() {
+    let sharing = |slots, narrative_takes| Planned {
+        narrative_takes,
+        ..planned("cpu", slots)
+    };
+    let (world, setup) = ready(&[2]).await;
+    world.submit(1, 3).await;
+    world.adopt(&setup, &[sharing(4, 3)]).await;
+    world.write(0, "iv1/a1").await;
+    assert_eq!((world.started(), world.runs(0)), (1, vec!["iv1/a2".to_owned()]));
+    world.write(0, "iv1/a2").await;
+    assert!(world.engine(0).borrow().retired && resized(&world, 0).is_empty());
+    assert_eq!((world.started(), world.engine(1).borrow().plan.slots), (2, 4));
+    world.up(1).await;
+    assert_eq!(world.runs(1), ["iv1/a3"]);
+    world.write(1, "iv1/a3").await;
+    // Other slots in memory that is shared all the same are had in place.
+    world.adopt(&setup, &[sharing(2, 2)]).await;
+    assert_eq!((world.started(), resized(&world, 1)), (2, vec![2]));
+    world.adopt(&setup, &[sharing(2, 0)]).await;
+    assert_eq!((world.started(), resized(&world, 1)), (3, vec![2]));
+}
+
+#[actix::test]
 async fn where_a_narrative_is_written_in_the_memory_of_answers_fewer_of_them_run_beside_it() {
     let world = World::new();
     let plan = Planned {

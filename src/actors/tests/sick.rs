@@ -125,21 +125,149 @@ async fn until_ended(world: &World, engine: &mut usize, answers: usize) {
     }
 }
 
+/// A pool with as few attempts as there can be, whose engine has to go, since it failed whatever it ran, but for `iv1/a1`, which still runs on it.
+async fn condemned_with_one_at_work() -> World {
+    let world = World::ready(&[2]).await;
+    world.pool.do_send(SetAttempts(9));
+    world.submit(1, 1).await;
+    for number in 2..=4 {
+        world.submit(number, 1).await;
+        world.fail(0, &format!("iv{number}/a1"), Disposition::Retry).await;
+        world.abandon(number).await;
+    }
+    world.pool.do_send(SetAttempts(1));
+    let states: Vec<_> = world.described().await.actors.iter().map(|actor| actor.state).collect();
+    assert_eq!(states, [SeatState::Restarting, SeatState::Retiring]);
+    assert_eq!(world.runs(0), ["iv1/a1"]);
+    world
+}
+
+#[actix::test]
+async fn what_fails_on_an_engine_that_has_to_go_is_not_to_blame() {
+    let world = condemned_with_one_at_work().await;
+    world.fail(0, "iv1/a1", Disposition::Retry).await;
+    assert_eq!(world.ended(), Vec::<String>::new());
+    until("another is started", || world.started() == 2).await;
+    world.up(1).await;
+    world.write(1, "iv1/a1").await;
+    assert_eq!(world.ended(), ["iv1/a1 scored"]);
+}
+
+#[actix::test]
+async fn the_death_of_an_engine_that_has_to_go_counts_for_nobody() {
+    let world = condemned_with_one_at_work().await;
+    for death in 0..=3 {
+        assert_eq!(
+            (world.ended(), world.runs(death)),
+            (Vec::new(), vec!["iv1/a1".to_owned()])
+        );
+        world.down(death, "it panicked").await;
+        until("another is started", || world.started() == death + 2).await;
+        world.up(death + 1).await;
+    }
+    assert!(world.ended()[0].starts_with("iv1/a1 unscored: it stopped the engine 3 times"));
+}
+
+#[actix::test]
+async fn however_few_attempts_there_are_an_engine_that_fails_whatever_it_runs_costs_none() {
+    for (slots, attempts_max) in [(1, 1), (1, 2), (4, 1), (4, 2)] {
+        let world = World::ready(&[slots]).await;
+        world.pool.do_send(SetAttempts(attempts_max));
+        world.submit(1, 4).await;
+        for engine in 0..5 {
+            while !world.engine(engine).borrow().retired {
+                fail_first(&world, engine).await;
+            }
+            until("another is started", || world.started() == engine + 2).await;
+            world.up(engine + 1).await;
+        }
+        assert_eq!(
+            world.ended(),
+            Vec::<String>::new(),
+            "{slots} slots, {attempts_max} attempts"
+        );
+        for _ in 0..4 {
+            let name = world.runs(5)[0].clone();
+            world.write(5, &name).await;
+        }
+        let ended = world.ended();
+        assert!(ended.iter().all(|line| line.ends_with(" scored")), "{ended:?}");
+    }
+}
+
+#[actix::test]
+async fn what_has_used_up_its_attempts_is_given_up_once_another_shows_that_the_engine_is_sound() {
+    let world = World::ready(&[1]).await;
+    world.pool.do_send(SetAttempts(1));
+    world.submit(1, 4).await;
+    world.fail(0, "iv1/a1", Disposition::Retry).await;
+    assert_eq!((world.ended(), world.runs(0)), (Vec::new(), vec!["iv1/a2".to_owned()]));
+    world.write(0, "iv1/a2").await;
+    assert_eq!(world.ended(), ["iv1/a2 scored", "iv1/a1 unscored: the model failed"]);
+    assert_eq!(world.scored.borrow()[1].outcome.timing.attempts, 1);
+    // The one that is left after this could not show that it is the engine.
+    world.fail(0, "iv1/a3", Disposition::Retry).await;
+    assert_eq!(world.ended()[2..], ["iv1/a3 unscored: the model failed"]);
+    assert_eq!(world.runs(0), ["iv1/a4"]);
+}
+
+/// An engine that may hold so many bytes, of which the weights take 20 and a slot 10.
+fn within(bytes: u64, slots: usize) -> Planned {
+    Planned {
+        allowance: Allowance {
+            bytes,
+            fixed_bytes: 20,
+            slot_bytes: 10,
+            ..Allowance::default()
+        },
+        ..planned("cpu", slots)
+    }
+}
+
+#[actix::test]
+async fn what_an_engine_holds_that_does_not_come_back_is_counted_though_it_was_to_leave() {
+    let world = World::new();
+    world.adopt(&setup("first", Arc::new(NoModel)), &[within(100, 4)]).await;
+    world.up(0).await;
+    world.submit(1, 1).await;
+    let second = setup("second", Arc::new(NoModel));
+    world.adopt(&second, &[within(100, 4)]).await;
+    world.stuck(0).await;
+    // It holds 60 of 100.
+    assert_eq!((world.started(), world.engine(1).borrow().plan.slots), (2, 2));
+    world.up(1).await;
+    world.write(1, "iv1/a1").await;
+    world.adopt(&second, &[within(100, 4)]).await;
+    assert!(world.engine(1).borrow().resized.is_empty());
+    world.down(0, "it has ended").await;
+    world.adopt(&second, &[within(100, 4)]).await;
+    assert_eq!(world.engine(1).borrow().resized, [4]);
+}
+
+#[actix::test]
+async fn no_engine_grows_into_what_another_holds_that_does_not_come_back_and_has_no_seat_any_more() {
+    let (world, setup) = (World::new(), setup("hash", Arc::new(NoModel)));
+    world.adopt(&setup, &[within(60, 4), within(60, 4)]).await;
+    world.up(0).await;
+    world.up(1).await;
+    world.stuck(1).await;
+    world.adopt(&setup, &[within(130, 9)]).await;
+    // Of 130 it holds 60: what is left is enough for five.
+    assert_eq!(
+        (world.started(), world.engine(0).borrow().resized.clone()),
+        (2, vec![5])
+    );
+    let reason = world.described().await.actors.remove(0).last_error.unwrap();
+    assert!(
+        reason.contains("does not come back") && reason.contains("5 instead of 9 slots"),
+        "{reason}"
+    );
+}
+
 #[actix::test]
 async fn beside_an_engine_that_does_not_come_back_another_starts_if_memory_allows() {
     let world = World::new();
-    let allowance = Allowance {
-        bytes: 100,
-        fixed_bytes: 20,
-        slot_bytes: 10,
-        narrative_bytes: 0,
-        on_use: false,
-    };
-    let plan = Planned {
-        allowance,
-        ..planned("cpu", 4)
-    };
-    world.adopt(&setup("hash", Arc::new(NoModel)), &[plan]).await;
+    world.adopt(&setup("hash", Arc::new(NoModel)), &[within(100, 4)]).await;
     world.up(0).await;
     world.submit(1, 2).await;
     // It holds 60 of 100: 40 are left, enough for two slots.

@@ -8,7 +8,7 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 use super::member::{Held, Member};
 use super::rig::Rig;
 use crate::actors::gpu::{Forget, GpuActor, Pool, Retire, SetSlots};
-use crate::actors::message::{Assign, Cause, Ended, EngineDown, EngineUp};
+use crate::actors::message::{Assign, Cause, Ended, EngineDown, EngineLate, EngineUp};
 
 pub struct Face {
     pub rig: Rc<Rig>,
@@ -86,6 +86,19 @@ impl Handler<EngineUp> for Face {
     fn handle(&mut self, up: EngineUp, _: &mut Self::Context) {
         self.rig.note(format!("engine {} is up", up.actor));
         self.pool.up.do_send(up);
+    }
+}
+
+impl Handler<EngineLate> for Face {
+    type Result = ();
+
+    fn handle(&mut self, late: EngineLate, _: &mut Self::Context) {
+        let member = self.member.borrow();
+        let lasted = self.rig.lasted(member.since_most);
+        let limit = self.rig.deadlines().load();
+        assert!(lasted >= limit, "{lasted:?} is not late: {}", member.described());
+        self.rig.note(format!("engine {} is late: {}", late.actor, late.reason));
+        self.pool.late.do_send(late);
     }
 }
 

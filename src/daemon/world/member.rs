@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::exam;
 use super::model::Halt;
+use super::process::taken;
 use super::rig::{Rig, WorkId, work_of};
 use crate::actors::engine_thread::{Gauge, Idle, Plan, Planned, Thread, Worker};
 use crate::actors::gpu::Means;
@@ -22,11 +23,15 @@ use crate::engine::job::{JobId, Output};
 
 /// Turns at work within which an engine ends what it was told to forget: each may obey but one command.
 const FORGETS_MAX: usize = 12;
+/// What an engine is told within a moment, at most.
+const COMMANDS_MAX: usize = 12;
 
 type Making = (Assign, oneshot::Sender<Result<Prepared, Undone>>);
 
 pub struct Member {
     pub id: usize,
+    /// When it was started, as the watch counts at most.
+    pub since_most: Duration,
     /// As it was started.
     plan: Planned,
     /// Slots for answers under the one for narratives.
@@ -82,6 +87,7 @@ impl Member {
     pub fn new(id: usize, plan: &Planned, covered: usize, more: u64, halt: Arc<Halt>, gauge: Arc<Gauge>) -> Self {
         Self {
             id,
+            since_most: Duration::ZERO,
             plan: plan.clone(),
             covered,
             more,
@@ -118,6 +124,20 @@ impl Member {
         // Who waits for it may have died with the engine.
         let _ = made.send(Ok(Prepared { job: prompt, reading }));
         format!("engine {} has a prompt for {job:?}", self.id)
+    }
+
+    /// Goes on until it has taken a step, or does not go on.
+    pub fn step(&mut self, rig: &Rig) {
+        let steps = self.gauge.read().steps;
+        for _ in 0..COMMANDS_MAX {
+            let words = self.work(rig);
+            if self.hang.is_some() {
+                rig.note(words);
+            }
+            if self.hang.is_some() || self.gauge.read().steps > steps {
+                return;
+            }
+        }
     }
 
     pub fn work(&mut self, rig: &Rig) -> String {
@@ -217,10 +237,9 @@ impl Member {
 
     /// Bytes of its device that it was planned to have.
     pub fn planned(&self) -> u64 {
-        let allowance = &self.plan.allowance;
         match self.has_ended {
             true => 0,
-            false => allowance.fixed_bytes + allowance.narrative_bytes + self.slots as u64 * allowance.slot_bytes,
+            false => taken(&self.plan.allowance, self.slots),
         }
     }
 

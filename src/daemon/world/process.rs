@@ -38,10 +38,9 @@ const QUEUED_MAX: u32 = 24;
 /// Answers that wait in the pool before interviews wait in the store.
 const ANSWERS_AHEAD: usize = 5;
 pub const OPEN_TTL_S: u64 = 600;
-/// What weights, a slot for answers, and the narrative's slot take of a device that is only pretended.
+/// What weights and a slot for answers take of a device that is only pretended.
 const FIXED_BYTES: u64 = 40;
 const SLOT_BYTES: u64 = 10;
-const NARRATIVE_BYTES: u64 = 25;
 
 /// How long work may take in a life of the process, in seconds.
 #[derive(Debug, Clone, Copy)]
@@ -173,19 +172,20 @@ impl Process {
     }
 
     fn plan(&self, wanted: &Wanted) -> Planned {
-        let covered = covered_by(&self.setup.making.model.hash).min(wanted.slots);
-        let (narrative_takes, narrative_bytes) = match wanted.shares {
-            true => (covered, 0),
-            false => (0, NARRATIVE_BYTES),
+        let covered = covered_by(&self.setup.making.model.hash);
+        let allowance = Allowance {
+            bytes: 0,
+            fixed_bytes: FIXED_BYTES,
+            slot_bytes: SLOT_BYTES,
+            narrative_bytes: covered as u64 * SLOT_BYTES - 2,
+            is_shared: wanted.shares,
+            on_use: false,
         };
         Planned {
-            narrative_takes,
+            narrative_takes: if wanted.shares { covered.min(wanted.slots) } else { 0 },
             allowance: Allowance {
-                bytes: FIXED_BYTES + narrative_bytes + wanted.slots as u64 * SLOT_BYTES + wanted.spare_bytes,
-                fixed_bytes: FIXED_BYTES,
-                slot_bytes: SLOT_BYTES,
-                narrative_bytes,
-                on_use: false,
+                bytes: taken(&allowance, wanted.slots) + wanted.spare_bytes,
+                ..allowance
             },
             ..planned("cpu", wanted.slots)
         }
@@ -214,6 +214,16 @@ impl Process {
         assert!(self.daemon.pool.connected(), "the pool has died");
         assert!(self.daemon.reports.connected(), "the reports have died");
     }
+}
+
+/// Bytes of an engine with so many slots for answers.
+pub fn taken(allowance: &Allowance, slots: usize) -> u64 {
+    let answers = slots as u64 * allowance.slot_bytes;
+    let slots = match allowance.is_shared {
+        true => answers.max(allowance.narrative_bytes),
+        false => answers + allowance.narrative_bytes,
+    };
+    allowance.fixed_bytes + slots
 }
 
 /// What engines of a model are made of, on a device that tells what they hold.

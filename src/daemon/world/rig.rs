@@ -156,7 +156,8 @@ impl Rig {
             _ => covered_by(&setup.making.model.hash),
         };
         let more = if self.happens(12) { 30 } else { 0 };
-        let member = Member::new(id, planned, covered, more, halt, Arc::clone(&gauge));
+        let mut member = Member::new(id, planned, covered, more, halt, Arc::clone(&gauge));
+        member.since_most = self.watched_most();
         let member = Rc::new(RefCell::new(member));
         self.members.borrow_mut().push(Rc::clone(&member));
         self.check_memory(&format!("engine {id} is started"));
@@ -165,6 +166,7 @@ impl Rig {
             let address = context.address();
             let told = Pool {
                 up: address.clone().recipient(),
+                late: address.clone().recipient(),
                 down: address.clone().recipient(),
                 ended: address.recipient(),
             };
@@ -233,7 +235,7 @@ impl Rig {
         for member in members.iter().filter(|member| !member.borrow().is_gone()) {
             let mut member = member.borrow_mut();
             member.make_prompt();
-            member.work(self);
+            member.step(self);
         }
         self.read_memory();
     }
@@ -280,7 +282,9 @@ impl Rig {
     /// Whether there is no engine that could do anything.
     pub fn is_deserted(&self) -> bool {
         let members = self.members.borrow();
-        members.iter().all(|member| member.borrow().is_gone() || member.borrow().hang.is_some())
+        members
+            .iter()
+            .all(|member| member.borrow().is_gone() || member.borrow().hang.is_some())
     }
 
     /// What engines hold that will never come back.

@@ -266,9 +266,18 @@ impl Model for Simulated {
     fn resize(&mut self, bank: usize, slots: usize) -> Result<(), ModelError> {
         self.bank(bank)?;
         let played = self.play(&[]);
-        let slots = if played.is_err() { 0 } else { slots };
-        self.cells[bank] = vec![Vec::new(); slots];
         self.shape.banks[bank].slots = slots;
+        let renewed = match self.is_overlaid {
+            true => UNDER..OVER + 1,
+            false => bank..bank + 1,
+        };
+        for bank in renewed {
+            let shape = &mut self.shape.banks[bank];
+            if played.is_err() {
+                shape.slots = 0;
+            }
+            self.cells[bank] = vec![Vec::new(); shape.slots];
+        }
         played.map(|_| ())
     }
 
@@ -360,6 +369,32 @@ mod tests {
         named(model().decode(0, 0, &[row(1, 0, false)]), "none wanted");
         named(model().decode(1, 0, &[row(1, 0, true)]), "no bank 1");
         named(model().decode(0, 0, &[row(1, 4, true)]), "past 4");
+    }
+
+    #[test]
+    fn banks_that_share_memory_lose_together_what_they_hold_when_one_is_resized() {
+        let overlaid = |script| {
+            let bank = |slots| BankShape { slots, context: 20 };
+            let shape = ModelShape {
+                vocabulary: 50,
+                query_tile: 4,
+                banks: vec![bank(3), bank(1)],
+            };
+            Simulated::new(shape, 7).with_script(script).overlaid()
+        };
+        let slot = |bank, index| SlotId { bank, index };
+        let mut model = overlaid(Script::default());
+        model.prefill(slot(UNDER, 0), 0, &[1, 2], false).unwrap();
+        model.prefill(slot(OVER, 0), 0, &[1, 2], false).unwrap();
+        model.resize(UNDER, 2).unwrap();
+        for bank in [UNDER, OVER] {
+            let lost = model.prefill(slot(bank, 0), 2, &[3, 4], true).unwrap_err();
+            assert!(lost.to_string().contains("holds 0"), "{lost}");
+        }
+        let mut model = overlaid(Script::default().with(When::Call(1), Fault::OutOfMemory));
+        model.resize(UNDER, 9).unwrap_err();
+        let slots: Vec<_> = model.shape().banks.iter().map(|bank| bank.slots).collect();
+        assert_eq!(slots, [0, 0], "without memory for one there is none for the other");
     }
 
     #[test]

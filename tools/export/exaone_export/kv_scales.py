@@ -16,6 +16,8 @@ INT8_MAX = 127
 # logits falls to a sixth from no margin to this one, and grows again beyond it.
 MARGIN = 1.5
 OTHERS_PERCENTILE = 90
+# The least scale, for a head that is silent throughout: a kernel divides by it, and 127 divided by much less is beyond what it can count.
+SCALE_MIN = 1e-6
 
 
 def scale_name(layer: int, side: str) -> str:
@@ -51,5 +53,5 @@ def _scales(values: np.ndarray) -> np.ndarray:
     reach = np.abs(values).max(axis=0).astype(np.float32)
     # A channel that was silent on this text may speak on another: it gets the room of its head's others, but for the loudest.
     others = np.percentile(reach, OTHERS_PERCENTILE, axis=-1, keepdims=True).astype(np.float32)
-    reach = np.maximum(np.maximum(reach, others), np.finfo(np.float32).tiny)
-    return (reach * np.float32(MARGIN / INT8_MAX))[None, :, None, :]
+    scales = np.maximum(np.maximum(reach, others) * np.float32(MARGIN / INT8_MAX), np.float32(SCALE_MIN))
+    return scales[None, :, None, :]
