@@ -76,6 +76,8 @@ pub struct Rig {
     faults: Vec<Fault>,
     /// Whether nothing goes wrong any more but what always does.
     pub is_calm: Cell<bool>,
+    /// Whether anything ran that may end the process.
+    had_suspects: Cell<bool>,
     /// The fewest attempts that work had.
     attempts_min: Cell<u32>,
     deadlines: OnceCell<Arc<Deadlines>>,
@@ -115,6 +117,7 @@ impl Rig {
             chance: RefCell::new(chance),
             dangers,
             is_calm: Cell::new(false),
+            had_suspects: Cell::default(),
             attempts_min: Cell::new(u32::MAX),
             deadlines: OnceCell::new(),
             watched: Cell::default(),
@@ -405,7 +408,8 @@ impl Rig {
         );
         // What may be to blame has another one run before it: then that one is alone as well.
         let last = |blame: &Blame| blame.failures + 1 >= self.attempts_min.get() || blame.deaths > 0;
-        let somebody = is_suspect || self.blame.borrow().values().any(last);
+        self.had_suspects.set(self.had_suspects.get() || is_suspect);
+        let somebody = self.had_suspects.get() || self.blame.borrow().values().any(last);
         let always = self.attempts_min.get() <= 1;
         assert!(
             !alone || somebody || always,
