@@ -72,8 +72,9 @@ struct World {
     asked: Vec<Asked>,
     /// Work that engines have though its interview was cancelled or deleted, and for how many looks.
     vain: BTreeMap<WorkId, usize>,
-    /// Lives that were cancelled, deleted or retried, and when.
+    /// Lives that were cancelled, deleted or retried, and when; and those that nobody may remember.
     over: VecDeque<(u64, Life)>,
+    forgotten: BTreeSet<(InterviewId, u64)>,
     /// Answers that were written and are not stored, and for how many rounds that went well.
     unstored: BTreeMap<WorkId, usize>,
     /// Turns of everybody.
@@ -129,6 +130,7 @@ impl World {
             asked: Vec::new(),
             vain: BTreeMap::new(),
             over: VecDeque::new(),
+            forgotten: BTreeSet::new(),
             unstored: BTreeMap::new(),
             turns: 0,
             last_ticket: 0,
@@ -182,6 +184,7 @@ impl World {
         self.asked.clear();
         self.vain.clear();
         self.over.clear();
+        self.forgotten.clear();
         self.unstored.clear();
         self.adopt(&mut process);
         // Every actor begins, or it would begin as it is dropped.
@@ -377,6 +380,8 @@ impl World {
     fn look_at_work(&mut self, process: &Process) {
         for work in process.rig.given() {
             self.truth.check_given(&work);
+            let life = (work.0, work.1);
+            assert!(!self.forgotten.contains(&life), "{:?} of {life:?} is begun, for nobody", work.2);
         }
         // Of what was not acknowledged, nobody was told to forget.
         let running = match process.is_broken() {
@@ -409,6 +414,7 @@ impl World {
         {
             let left = process.daemon.pool.send(DescribeLife(life.clone())).await.unwrap();
             assert_eq!(left, [], "the pool still has work of {life:?}");
+            self.forgotten.insert((life.interview_id, life.generation));
         }
     }
 
