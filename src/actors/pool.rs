@@ -198,13 +198,13 @@ impl GpuPool {
                 full[next.bank] = true;
                 continue;
             };
-            let key = match next.alone && !free.is_proven {
+            let (bank, key) = match next.alone && !free.is_proven {
                 true => self.witness(next.bank, next.key),
-                false => next.key,
+                false => (next.bank, next.key),
             };
             let Some(doors) = self.doors.get(&free.id) else { return };
             let assign = doors.assign.clone();
-            let Some(work) = self.queue(next.bank).take(&key) else {
+            let Some(work) = self.queue(bank).take(&key) else {
                 return;
             };
             self.assign(free.id, &assign, work, next.alone);
@@ -218,8 +218,7 @@ impl GpuPool {
         if self.paused || self.seats.running().any(is_suspect) {
             return None;
         }
-        let lines = [(SCORING_BANK, &self.answers), (NARRATIVE_BANK, &self.narratives)];
-        let open = lines.into_iter().filter(|(bank, _)| !full[*bank]);
+        let open = self.lines().into_iter().filter(|(bank, _)| !full[*bank]);
         let firsts = open.filter_map(|(bank, line)| Some((line.first()?, bank)));
         let ((key, work), bank) = firsts.min_by_key(|((key, _), _)| *key)?;
         if is_suspect(work) && !self.seats.is_idle() {
@@ -231,16 +230,25 @@ impl GpuPool {
 
     /// What is run alone on an engine that has not written anything since something failed there, or at all: if what is first in line has failed, then
     /// something else before it, so that it shows who is to blame.
-    fn witness(&self, bank: usize, first: Key) -> Key {
-        let line = match bank {
-            SCORING_BANK => &self.answers,
-            _ => &self.narratives,
-        };
+    fn witness(&self, bank: usize, first: Key) -> (usize, Key) {
         let blamed_at = |key: &Key| self.seats.blamed_at(key);
-        let witness = blamed_at(&first).and_then(|_| line.least_blamed(blamed_at));
+        if blamed_at(&first).is_none() {
+            return (bank, first);
+        }
+        let least = self
+            .lines()
+            .into_iter()
+            .filter_map(|(bank, line)| Some((bank, line.least_blamed(blamed_at)?)));
+        let witness = least.min_by_key(|(_, (key, _))| (blamed_at(key), *key));
         // One that may end the process waits until it has that to itself.
-        let may_run = |key: &&Key| line.get(key).is_some_and(|work| !work.past.is_suspect());
-        witness.filter(may_run).cloned().unwrap_or(first)
+        match witness {
+            Some((bank, (key, work))) if !work.past.is_suspect() => (bank, key.clone()),
+            _ => (bank, first),
+        }
+    }
+
+    fn lines(&self) -> [(usize, &Queue); 2] {
+        [(SCORING_BANK, &self.answers), (NARRATIVE_BANK, &self.narratives)]
     }
 
     fn assign(&mut self, engine: usize, to: &Recipient<Assign>, mut work: Work, alone: bool) {

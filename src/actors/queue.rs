@@ -105,8 +105,8 @@ impl Queue {
     }
 
     /// What should run before others, going by when works were last blamed: what never was, then what was longest ago, each in order.
-    pub fn least_blamed(&self, blamed_at: impl Fn(&Key) -> Option<u64>) -> Option<&Key> {
-        self.0.keys().min_by_key(|key| blamed_at(key))
+    pub fn least_blamed(&self, blamed_at: impl Fn(&Key) -> Option<u64>) -> Option<(&Key, &Work)> {
+        self.0.iter().min_by_key(|(key, _)| blamed_at(key))
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Work> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{MORE_MEMORY, Member, NO_SLOT_LEFT, Seat, Seats, bank_of};
+use super::{MORE_MEMORY, Member, NO_SLOT_LEFT, Seat, Seats};
 use crate::actors::message::Outage;
 use crate::actors::queue::{Key, Queue, Work};
 use crate::actors::trial::Blame;
@@ -225,7 +225,7 @@ impl Seats {
         seat.trial.acquit()
     }
 
-    /// A job has failed by itself, as it may another time. `begun`: the newest job that there is; `lines`: what waits, by banks.
+    /// A job has failed by itself, as it may another time. `begun`: the newest job that there is; `lines`: what waits.
     pub fn blame(&mut self, job: JobId, begun: JobId, lines: [&Queue; 2]) -> Finding {
         let condemned = |member: &Member| member.is_condemned && member.running.contains_key(&job);
         if self.leaving.iter().any(condemned) {
@@ -250,10 +250,8 @@ impl Seats {
         }
         let missing = trial.suspects_missing();
         let beside = member.running.values().filter(|work| !trial.blames(&work.key()));
-        let waiting = lines[bank_of(&work.task)]
-            .keys()
-            .filter(|key| !trial.blames(key))
-            .take(missing);
+        let waiting = lines.into_iter().flat_map(Queue::keys);
+        let waiting = waiting.filter(|key| !trial.blames(key)).take(missing);
         match beside.count() + waiting.count() >= missing {
             true => Finding::Open,
             false => Finding::Work,

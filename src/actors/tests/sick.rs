@@ -211,6 +211,32 @@ async fn what_has_used_up_its_attempts_is_given_up_once_another_shows_that_the_e
     assert_eq!(world.runs(0), ["iv1/a4"]);
 }
 
+#[actix::test]
+async fn a_narrative_shows_as_well_as_an_answer_that_the_engine_is_sound() {
+    let world = World::ready(&[1]).await;
+    world.pool.do_send(SetAttempts(1));
+    world.submit(1, 3).await;
+    world.narrate(2).await;
+    world.write(0, "iv2/narrative").await;
+    world.fail(0, "iv1/a1", Disposition::Retry).await;
+    world.narrate(3).await;
+    for name in ["iv1/a2", "iv1/a3"] {
+        assert_eq!(world.runs_alone(0), [name]);
+        world.fail(0, name, Disposition::Retry).await;
+    }
+    // By now the engine is taken to be sick, and on the next one it is the turn of what has not failed yet.
+    assert!(world.engine(0).borrow().retired);
+    until("another is started", || world.started() == 2).await;
+    world.up(1).await;
+    assert_eq!(world.runs(1), ["iv3/narrative"]);
+    world.write(1, "iv3/narrative").await;
+    for name in ["iv1/a1", "iv1/a2", "iv1/a3"] {
+        assert_eq!((world.ended().len(), world.runs_alone(1)), (0, vec![name.to_owned()]));
+        world.write(1, name).await;
+        world.scored.borrow_mut().clear();
+    }
+}
+
 /// An engine that may hold so many bytes, of which the weights take 20 and a slot 10.
 fn within(bytes: u64, slots: usize) -> Planned {
     Planned {
