@@ -15,7 +15,7 @@ use interviewd::socket::fault::Fault;
 use interviewd::socket::hub::Hub;
 use interviewd::socket::service::{Answering, Role, Service, reply};
 use interviewd::socket::{listener, options, server};
-use interviewd::store::{self, Accept, Store};
+use interviewd::store::{self, Accept, Finished, Store};
 use serde_json::{Value, json};
 use support::{interview, outcomes, report};
 use tempfile::TempDir;
@@ -42,7 +42,8 @@ async fn round(store: Store, accept: Accept) {
         records.spawn(async move { store.record(&interview, generation, &answer, outcome).await.unwrap() });
     }
     records.join_all().await;
-    assert!(store.finish(&interview.id, generation, report).await.unwrap());
+    let finished = store.finish(&interview.id, generation, report).await;
+    assert_eq!(finished.unwrap(), Finished::Stored);
 }
 
 fn storing(criterion: &mut Criterion) {

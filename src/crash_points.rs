@@ -51,6 +51,10 @@ crash_points! {
     StoreMade,
     /// A new store's counter is flushed, and nobody may rely on it.
     StoreBegun,
+    /// A damaged file of the store that others can do without was moved aside; the store is not open.
+    PartMovedAside,
+    /// A damaged store was moved aside as a whole, no other was begun, and nobody was told.
+    StoreMovedAside,
 
     // ---- A round of the store's writer.
 
@@ -115,6 +119,17 @@ crash_points! {
     ReportAbandoned,
     /// The pool has forgotten the work, its engines have not.
     WorkForgotten,
+
+    // ---- A backup.
+
+    /// Its file is begun, under a name of its own.
+    BackupBegun,
+    /// It is whole and on the disk, and not under its name.
+    BackupSynced,
+    /// It has its name; those that it replaces are there too.
+    BackupNamed,
+    /// One that it replaces was removed, others may be not.
+    BackupRemoved,
 
     // ---- From start to stop.
 

@@ -6,14 +6,16 @@ mod book;
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use book::{Book, Dice, Stage};
-use common::{Client, Daemon, World, eventually};
+use common::{Client, Daemon, World, eventually, interview};
 use interviewd::crash_points::CrashPoint;
 
 /// Clients that work at the same time, each on interviews of its own.
@@ -23,6 +25,15 @@ const CLIENTS: u64 = 2;
 const BARREN_LIFE: Duration = Duration::from_secs(2);
 /// Lives in a row that may miss a point before nobody reaches it.
 const MISSES_MAX: u32 = 10;
+
+/// Points that no client comes to: the tests of backups and of damage go through them.
+const OF_BACKUPS: [CrashPoint; 4] = [
+    CrashPoint::BackupBegun,
+    CrashPoint::BackupSynced,
+    CrashPoint::BackupNamed,
+    CrashPoint::BackupRemoved,
+];
+const OF_DAMAGE: [CrashPoint; 2] = [CrashPoint::PartMovedAside, CrashPoint::StoreMovedAside];
 
 /// What the daemons of a world have in common: the clients, and what these saw.
 struct Story {
@@ -278,11 +289,15 @@ fn survive_kills(kills: u32, life_ms_max: u64) {
 fn survive_crash_points(crashes: u64) {
     let mut story = Story::new(5);
     let mut late = 0;
+    let all = CrashPoint::ALL.iter();
+    let points: Vec<_> = all
+        .filter(|point| !OF_BACKUPS.contains(point) && !OF_DAMAGE.contains(point))
+        .collect();
     for crash in 0..crashes {
-        for point in CrashPoint::ALL {
+        for point in &points {
             let mut times = if crash == 0 { 1 } else { 1 + story.dice.below(5) };
             let mut misses = 0;
-            while !story.live_until(*point, times, BARREN_LIFE * (1 + misses)) {
+            while !story.live_until(**point, times, BARREN_LIFE * (1 + misses)) {
                 (times, misses, late) = (1, misses + 1, late + 1);
                 assert!(misses < MISSES_MAX, "nobody reaches {point:?}");
             }
@@ -290,7 +305,7 @@ fn survive_crash_points(crashes: u64) {
     }
     eprintln!(
         "{} points, {crashes} crashes at each; {late} lives ended in an orderly way before",
-        CrashPoint::ALL.len()
+        points.len()
     );
     story.end();
 }
@@ -328,4 +343,125 @@ fn a_crash_while_a_store_is_begun_leaves_one_that_is_begun_anew() {
 #[ignore = "takes half an hour"]
 fn twenty_crashes_at_every_point_lose_nothing_and_do_nothing_twice() {
     survive_crash_points(20);
+}
+
+/// A daemon of this world dies there.
+fn dies_at(world: &World, point: CrashPoint) {
+    let mut serve = world.serve();
+    serve.env("INTERVIEWD_CRASH_AT", format!("{point:?}:1"));
+    let status = match world.launch(&mut serve) {
+        Ok(daemon) => daemon.wait(),
+        Err(status) => status,
+    };
+    assert_eq!(
+        status.signal(),
+        Some(9),
+        "nobody reaches {point:?}: {status}; log:\n{}",
+        world.log()
+    );
+}
+
+/// The report of the interview `iv`, in a world whose daemon has stopped.
+fn with_a_report(world: &World) -> Value {
+    let daemon = world.start_ready();
+    let mut client = daemon.connect();
+    let report = client.report(interview("iv", &["저는 느린 곳을 재고 고칩니다."]));
+    client.call("shutdown", json!({"timeout_s": 5})).unwrap();
+    assert!(daemon.wait().success(), "{}", world.log());
+    report
+}
+
+fn files(folder: &Path, is_meant: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries
+        .filter(|path| is_meant(path.file_name().unwrap().to_str().unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_crash_while_a_backup_is_written_leaves_whole_ones_and_the_next_start_writes_what_is_due() {
+    let world = World::simulated(0).set("backup.keep=1");
+    with_a_report(&world);
+    let folder = world.path("store.backups");
+    let whole = || files(&folder, |name| name.ends_with(".jsonl.gz"));
+    let partial = || files(&folder, |name| name.ends_with(".partial"));
+    let run = |arguments: &[&str]| {
+        let output = world.run(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    for point in OF_BACKUPS {
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).unwrap();
+        for hours in [50, 49] {
+            let begun = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours);
+            let name = format!("store.backups/interviewd-{}.jsonl.gz", begun.strftime("%Y%m%dT%H%M%SZ"));
+            run(&["export", &name]);
+        }
+        let old = whole();
+        dies_at(&world, point);
+        let left = whole();
+        for backup in &left {
+            run(&["import", backup.to_str().unwrap(), "--dry-run"]);
+        }
+        let is_old_there: Vec<_> = old.iter().map(|backup| left.contains(backup)).collect();
+        let is_new_there = left.iter().any(|backup| !old.contains(backup));
+        match point {
+            CrashPoint::BackupBegun | CrashPoint::BackupSynced => {
+                assert_eq!((is_old_there, is_new_there), (vec![true, true], false), "{point:?}");
+                assert_eq!(partial().len(), 1, "{point:?}");
+                let daemon = world.start();
+                eventually("the backup that is due is there", || {
+                    (whole().len() == 1 && whole() != old[1..]).then_some(())
+                });
+                assert_eq!(partial(), Vec::<PathBuf>::new(), "{point:?}");
+                daemon.kill();
+            }
+            CrashPoint::BackupNamed => assert_eq!((is_old_there, is_new_there), (vec![true, true], true)),
+            _ => assert_eq!((is_old_there, is_new_there), (vec![false, true], true)),
+        }
+    }
+}
+
+#[test]
+fn a_crash_while_damage_is_moved_aside_loses_nothing_that_the_damage_has_not() {
+    let world = World::simulated(0);
+    let report = with_a_report(&world);
+    let store = world.path("store");
+    let snapshots = files(&store, |name| name.starts_with("snap."));
+    assert_eq!(snapshots.len(), 1);
+    fs::write(&snapshots[0], "").unwrap();
+    dies_at(&world, CrashPoint::PartMovedAside);
+    assert_eq!(files(&store, |name| name.starts_with("bad-snap.")).len(), 1);
+    let daemon = world.start_ready();
+    let mut client = daemon.connect();
+    let stored = client.call("report.get", json!({"interview_id": "iv"})).unwrap();
+    assert_eq!(stored["report"], report);
+    client.call("shutdown", json!({"timeout_s": 5})).unwrap();
+    assert!(daemon.wait().success(), "{}", world.log());
+    let data = fs::read(store.join("db")).unwrap();
+    let ruined = vec![0x5a; data.len()];
+    fs::write(store.join("db"), &ruined).unwrap();
+    dies_at(&world, CrashPoint::StoreMovedAside);
+    let aside = files(world.folder.path(), |name| name.starts_with("store.quarantine-"));
+    let [aside] = &aside[..] else { panic!("{aside:?}") };
+    assert_eq!(fs::read(aside.join("db")).unwrap(), ruined);
+    // Nobody was told before the crash; whoever asks is told now.
+    let daemon = world.start_ready();
+    let fault = daemon
+        .connect()
+        .call("report.get", json!({"interview_id": "iv"}))
+        .unwrap_err();
+    assert_eq!(fault.kind(), "not_found");
+    let doctor = world.run(&["doctor"]);
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(
+        said.contains("a damaged store was moved to") && said.contains(aside.file_name().unwrap().to_str().unwrap()),
+        "{said}"
+    );
+    assert_eq!(
+        files(world.folder.path(), |name| name.starts_with("store.quarantine-")).len(),
+        1
+    );
 }

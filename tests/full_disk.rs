@@ -269,6 +269,8 @@ fn a_disk_that_sled_itself_finds_full_is_got_over_without_a_restart() {
     };
     let fault = submit(&mut client, "first", 2).unwrap_err();
     assert_eq!(fault.kind(), "storage", "{fault:?}");
+    assert!(fault.message().contains("it is not known whether"), "{fault:?}");
+    assert_eq!(fault.0["data"]["interview_id"], "first");
     let reason = reason(&mut client);
     assert!(reason.contains("waits for room"), "{reason}");
     std::thread::sleep(Duration::from_millis(1_500));
@@ -306,6 +308,14 @@ fn after_a_failed_sync_nothing_is_acknowledged_until_a_restart_and_nothing_that_
     let reason = reason(&mut client);
     assert!(reason.contains("takes no more writes: a sync failed"), "{reason}");
     assert_eq!(report(&mut client, "before"), before);
+    // Of what may not last nobody is told.
+    for (method, params) in [
+        ("interview.get", json!({"interview_id": "during"})),
+        ("interview.list", json!({})),
+    ] {
+        let fault = client.call(method, params).unwrap_err();
+        assert!(fault.message().contains("it is not known whether"), "{fault:?}");
+    }
     daemon.kill();
     let daemon = world.start_ready();
     let mut client = daemon.connect();

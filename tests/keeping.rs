@@ -4,8 +4,9 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,15 +16,6 @@ use serde_json::{Value, json};
 use common::{Client, World, eventually, interview};
 
 const WORDS: &str = "저는 느린 곳을 재고 고치는 백엔드 개발자입니다.";
-
-/// A verb of the command line in this world, with its settings.
-fn interviewd(world: &World, arguments: &[&str]) -> Output {
-    let mut command = world.command(arguments);
-    for set in &world.sets {
-        command.args(["--set", set]);
-    }
-    command.output().unwrap()
-}
 
 fn code(output: &Output) -> Option<i32> {
     output.status.code()
@@ -48,7 +40,7 @@ fn has_come_back(client: &mut Client, report: &Value) {
 
 /// The result of a verb that must succeed, as JSON.
 fn result(world: &World, arguments: &[&str]) -> Value {
-    let output = interviewd(world, arguments);
+    let output = world.run(arguments);
     assert_eq!(code(&output), Some(0), "{}", said(&output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -71,7 +63,7 @@ fn fill(world: &World) -> Value {
 }
 
 fn exported(world: &World, name: &str) -> Vec<String> {
-    let output = interviewd(world, &["export", name]);
+    let output = world.run(&["export", name]);
     assert_eq!(code(&output), Some(0), "{}", said(&output));
     let mode = fs::metadata(world.path(name)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -122,7 +114,7 @@ fn what_was_exported_is_there_again_in_another_store() {
     let mut client = daemon.connect();
     client.report(interview("done", &["다른 사람의 말"]));
     stop(&other, client, daemon);
-    let output = interviewd(&other, &["import", file]);
+    let output = other.run(&["import", file]);
     assert_eq!(code(&output), Some(1), "{}", said(&output));
     assert!(said(&output).contains("done was not imported"), "{}", said(&output));
     assert!(!said(&output).contains("다른 사람"), "{}", said(&output));
@@ -144,7 +136,7 @@ fn a_running_daemon_serves_an_export_and_lets_nobody_import() {
     let of = |lines: &[String]| lines.iter().find(|line| line.contains(r#""id":"done""#)).cloned();
     assert!(of(&running).is_some());
     assert_eq!(of(&running), of(&stopped));
-    let output = interviewd(&world, &["import", "stopped.jsonl"]);
+    let output = world.run(&["import", "stopped.jsonl"]);
     assert_eq!(code(&output), Some(1));
     assert!(
         said(&output).contains("in use by a daemon; `interviewd shutdown` stops it"),
@@ -152,7 +144,7 @@ fn a_running_daemon_serves_an_export_and_lets_nobody_import() {
         said(&output)
     );
     // A pipe gets the lines themselves.
-    let output = interviewd(&world, &["export"]);
+    let output = world.run(&["export"]);
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), running.len());
     daemon.kill();
     let locked = world.path("store/db");
@@ -173,7 +165,7 @@ fn a_file_that_is_not_whole_changes_nothing() {
         ("cut.jsonl", "line 4: the file ends before its last line"),
         ("bad.jsonl", "the file was changed"),
     ] {
-        let output = interviewd(&new, &["import", world.path(name).to_str().unwrap()]);
+        let output = new.run(&["import", world.path(name).to_str().unwrap()]);
         assert_eq!(code(&output), Some(1));
         let said = said(&output);
         assert!(
@@ -183,10 +175,64 @@ fn a_file_that_is_not_whole_changes_nothing() {
         assert!(!said.contains("바뀐"), "{said}");
     }
     assert!(!new.path("store").exists());
-    let output = interviewd(&new, &["export", "none.jsonl"]);
+    let output = new.run(&["export", "none.jsonl"]);
     assert_eq!(code(&output), Some(1));
     assert!(said(&output).contains("there is no store at"), "{}", said(&output));
     assert!(!new.path("none.jsonl").exists());
+}
+
+#[test]
+fn a_pipe_is_refused_before_anything_is_changed() {
+    let (old, new) = (World::simulated(0), World::simulated(0));
+    fill(&old);
+    exported(&old, "all.jsonl");
+    let mut command = new.command(&["import", "/dev/stdin"]);
+    for set in &new.sets {
+        command.args(["--set", set]);
+    }
+    let mut cat = Command::new("cat")
+        .arg(old.path("all.jsonl"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = command.stdin(cat.stdout.take().unwrap()).output().unwrap();
+    cat.wait().unwrap();
+    assert_eq!(code(&output), Some(1));
+    let said = said(&output);
+    assert!(
+        said.contains("save it as a file first") && said.contains("nothing was imported"),
+        "{said}"
+    );
+    assert!(!new.path("store").exists());
+}
+
+#[test]
+fn an_export_that_is_interrupted_twice_leaves_nothing() {
+    let world = World::simulated(0);
+    // A daemon that never answers.
+    let mute = UnixListener::bind(world.path("mute.sock")).unwrap();
+    let mut command = world.command(&["export", "all.jsonl", "--socket", "mute.sock"]);
+    let mut export = command.stderr(Stdio::null()).spawn().unwrap();
+    let _connection = mute.accept().unwrap();
+    let names = || {
+        let entries = fs::read_dir(world.folder.path()).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    eventually("it has begun", || {
+        names().iter().any(|name| name.ends_with(".partial")).then_some(())
+    });
+    let pid = export.id().to_string();
+    let ended = eventually("it has ended", || {
+        let _ = Command::new("kill").args(["-INT", &pid]).status();
+        std::thread::sleep(Duration::from_millis(50));
+        export.try_wait().unwrap()
+    });
+    assert_eq!(ended.code(), Some(130));
+    assert_eq!(names(), ["model", "mute.sock"]);
 }
 
 /// Overwrites the store's data, as a disk might.
@@ -210,10 +256,10 @@ fn a_damaged_store_is_replaced_and_the_newest_backup_brings_everything_back() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&world.path("store.backups")), mode(backup)), (0o700, 0o600));
     ruin(&world.path("store"));
-    let ill = interviewd(&world, &["doctor"]);
+    let ill = world.run(&["doctor"]);
     assert_eq!(code(&ill), Some(11), "{}", said(&ill));
     assert!(said(&ill).contains("is damaged"), "{}", said(&ill));
-    let refused = interviewd(&world, &["export", "x.jsonl"]);
+    let refused = world.run(&["export", "x.jsonl"]);
     assert!(said(&refused).contains("is damaged"), "{}", said(&refused));
     let daemon = world.start();
     let mut client = daemon.connect();
@@ -238,7 +284,7 @@ fn a_damaged_store_is_replaced_and_the_newest_backup_brings_everything_back() {
         .unwrap();
     client.wait_for_report("new");
     stop(&world, client, daemon);
-    let advised = said(&interviewd(&world, &["doctor"]));
+    let advised = said(&world.run(&["doctor"]));
     let name = backup.file_name().unwrap().to_str().unwrap();
     assert!(advised.contains("quarantine") && advised.contains(name), "{advised}");
     assert_eq!(
@@ -309,7 +355,7 @@ fn the_doctor_says_what_is_wrong_and_changes_nothing() {
         "nothing was made"
     );
     let daemon = world.start_ready();
-    let running = interviewd(&world, &["doctor"]);
+    let running = world.run(&["doctor"]);
     assert_eq!(code(&running), Some(0), "{}", said(&running));
     assert!(
         said(&running).contains("answers at d.sock (socket.path), ready; you are admin"),
@@ -318,7 +364,7 @@ fn the_doctor_says_what_is_wrong_and_changes_nothing() {
     );
     daemon.kill();
     fs::set_permissions(world.path("store"), fs::Permissions::from_mode(0o755)).unwrap();
-    let warned = interviewd(&world, &["doctor"]);
+    let warned = world.run(&["doctor"]);
     assert_eq!(code(&warned), Some(10), "{}", said(&warned));
     for part in [
         "chmod 700 store",
@@ -328,7 +374,7 @@ fn the_doctor_says_what_is_wrong_and_changes_nothing() {
         assert!(said(&warned).contains(part), "{part}: {}", said(&warned));
     }
     let world = world.set("model.path=nowhere").set("runtime.library=nowhere.so");
-    let ill = interviewd(&world, &["doctor"]);
+    let ill = world.run(&["doctor"]);
     assert_eq!(code(&ill), Some(11), "{}", said(&ill));
     assert!(
         said(&ill).contains("nowhere: no such model folder; set model.path"),
@@ -336,7 +382,7 @@ fn the_doctor_says_what_is_wrong_and_changes_nothing() {
         said(&ill)
     );
     assert!(said(&ill).contains("nowhere.so"), "{}", said(&ill));
-    let wrong = interviewd(&world.set("pool.devise=cpu"), &["doctor"]);
+    let wrong = world.set("pool.devise=cpu").run(&["doctor"]);
     assert_eq!(code(&wrong), Some(11), "{}", said(&wrong));
     assert!(said(&wrong).contains("did you mean pool.device?"), "{}", said(&wrong));
 }
@@ -382,7 +428,7 @@ fn many_interviews_are_exported_imported_and_backed_up_while_the_daemon_answers(
     fs::write(world.path("many.jsonl"), text).unwrap();
     let timed = |what: &str, arguments: &[&str]| {
         let begun = Instant::now();
-        let output = interviewd(&world, arguments);
+        let output = world.run(arguments);
         assert_eq!(code(&output), Some(0), "{}", said(&output));
         println!("{what}: {:.2} s", begun.elapsed().as_secs_f64());
     };

@@ -9,7 +9,7 @@ use std::time::Instant;
 use interviewd::domain::report::Report;
 use interviewd::domain::rubric::DEFAULT;
 use interviewd::domain::time::Timestamp;
-use interviewd::store::{self, Accept, Store};
+use interviewd::store::{self, Accept, Finished, Store};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -90,7 +90,8 @@ async fn fill(path: &Path, reports: usize, bytes: usize) -> usize {
                 let recorded = store.record(&interview.id, generation, &answer.id, outcome);
                 recorded.await.unwrap();
             }
-            assert!(store.finish(&interview.id, generation, full).await.unwrap());
+            let finished = store.finish(&interview.id, generation, full).await;
+            assert_eq!(finished.unwrap(), Finished::Stored);
         });
     }
     running.join_all().await;

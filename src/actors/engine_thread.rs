@@ -1,6 +1,5 @@
 //! The thread that owns an engine: drains its inbox between steps, sleeps only when there is nothing to do, and never takes the process with it.
 
-use std::any::Any;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +16,7 @@ use super::memory::{Allowance, Meter};
 use super::message::Outage;
 use super::watch::Pulse;
 use crate::crash_points::CrashPoint;
+use crate::domain::privacy::words_of;
 use crate::engine::job::{Failure, Job, JobEvent, JobId, Output};
 use crate::engine::model::{Model, ModelError, SlotId};
 use crate::engine::{Engine, Options, Phase, SlotView};
@@ -188,7 +188,7 @@ impl Worker {
             Ok(Ok(ControlFlow::Continue(()))) => return true,
             Ok(Ok(ControlFlow::Break(()))) => What::Stopped,
             Ok(Err(outage)) => What::Down(outage),
-            Err(panic) => What::Down(format!("the engine panicked: {}", text_of(&*panic)).into()),
+            Err(panic) => What::Down(format!("the engine panicked: {}", words_of(&*panic)).into()),
         };
         self.resizing.clear();
         // Its memory is free when that is told.
@@ -327,12 +327,4 @@ fn resized(outcome: Result<(), ModelError>) -> Result<(), Outage> {
 /// Milliseconds from `epoch` to now.
 pub fn millis_since(epoch: Instant) -> u64 {
     u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The words of a panic, if they are the program's own: words that were put together at run time may quote a candidate.
-pub(super) fn text_of(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .unwrap_or("see the log for its place")
 }

@@ -12,12 +12,13 @@ use actix::{
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::engine_thread::{self, Command, EngineEvent, Gauge, Thread, What, text_of};
+use super::engine_thread::{self, Command, EngineEvent, Gauge, Thread, What};
 use super::message::{Assign, Cause, Ended, EngineDown, EngineLate, EngineUp, Moments, Outage, Task, Undone, Written};
 use super::pool::{EngineDoors, StartEngine};
 use super::prompts::{Prepare, Prepared, Reading, beside};
 use super::watch::{Deadlines, Pulse, Sight, Watch, longest_silence};
 use crate::crash_points::CrashPoint;
+use crate::domain::privacy::words_of;
 use crate::engine::job::{Disposition, Failure, JobId, Output};
 use crate::engine::model::ModelError;
 use crate::scoring::Scorer;
@@ -146,7 +147,7 @@ impl GpuActor {
         let written = match (result, &held.reading) {
             // What a model wrote is foreign text: should reading it ever panic, that is the end of this answer and not of the actor.
             (Ok(output), Some(reading)) => catch_unwind(AssertUnwindSafe(|| reading(&output)))
-                .unwrap_or_else(|panic| Err(Undone::for_good(format!("reading it failed: {}", text_of(&*panic))))),
+                .unwrap_or_else(|panic| Err(Undone::for_good(format!("reading it failed: {}", words_of(&*panic))))),
             (Ok(_), None) => Err(Undone::for_good("the engine ended a job that it was not given")),
             (Err(failure), _) => Err(Undone {
                 disposition: failure.disposition(),

@@ -261,8 +261,7 @@ impl InFlight {
     /// The process is about to end because it was told to: what still runs is not to blame.
     pub fn close(&self) {
         if let Some(records) = &self.file {
-            records.closed.store(true, Ordering::Relaxed);
-            let _ = records.file.set_len(0); // at worst what runs now is run alone at the next start
+            records.close();
         }
     }
 }
@@ -273,13 +272,22 @@ impl Records {
     }
 
     fn write(&self, bytes: &[u8], at: usize) {
-        if self.closed.load(Ordering::Relaxed) {
+        if self.closed.load(Ordering::SeqCst) {
             return;
         }
-        if let Err(error) = self.file.write_all_at(bytes, at as u64) {
-            self.closed.store(true, Ordering::Relaxed);
+        let written = self.file.write_all_at(bytes, at as u64);
+        if let Err(error) = &written {
             tracing::warn!(%error, "what engines run cannot be noted any more: work that ends the process would not be found out");
+            self.close();
+        } else if self.closed.load(Ordering::SeqCst) {
+            self.close(); // this came too late
         }
+    }
+
+    /// Nothing is written from now on, and nothing stays that somebody might be blamed for: what could not be cleared looks as if it ran.
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        let _ = self.file.set_len(0); // at worst what runs now is run alone at the next start
     }
 }
 
@@ -394,6 +402,21 @@ mod tests {
         next.close();
         drop(row);
         assert_eq!(world.start().past(&life(1), &answer(1)), Past::default());
+    }
+
+    #[test]
+    fn once_something_could_not_be_written_nobody_is_blamed_for_what_was() {
+        let world = World::new();
+        let in_flight = world.start();
+        std::mem::forget(in_flight.begin(&life(1), &answer(0), Past::default(), false));
+        let ends_later = in_flight.begin(&life(1), &answer(1), Past::default(), false);
+        let records = in_flight.file.as_ref().unwrap();
+        records.write(&[1], usize::MAX / 2); // no file is so long
+        assert_eq!(records.file.metadata().unwrap().len(), 0);
+        drop(ends_later);
+        drop(in_flight.begin(&life(1), &answer(2), Past::default(), false));
+        assert_eq!(records.file.metadata().unwrap().len(), 0);
+        assert!(world.start().past.is_empty());
     }
 
     #[test]

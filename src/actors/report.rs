@@ -20,7 +20,7 @@ use crate::domain::interview::Interview;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::report::{Narrative, Provenance, Report, Times};
 use crate::domain::time::Timestamp;
-use crate::store::{Recorded, Store, StoreError};
+use crate::store::{Finished, Recorded, Store, StoreError};
 use crate::telemetry::Counters;
 
 /// Those who want to know what happens to interviews. Must not block.
@@ -198,15 +198,16 @@ impl ReportActor {
         let stored = async move { store.finish(&key.interview_id, key.generation, report).await };
         self.write(context, stored, move |actor, stored, _| {
             let Some(open) = actor.open.remove(&life) else { return };
-            match stored.map(|stored| stored || actor.is_reported(&life)) {
-                Ok(true) => {
+            match stored {
+                // A disk that was full in between may have kept it without the store knowing.
+                Ok(Finished::Stored | Finished::AlreadyThere) => {
                     CrashPoint::ReportStored.reached();
                     tracing::info!(interview = life.interview_id.as_str(), "report stored");
                     actor.counters.report();
                     open.tell(&*actor.watchers, EventKind::ReportReady { status, overall });
                     CrashPoint::ReportTold.reached();
                 }
-                Ok(false) => {} // another life's, or cancelled meanwhile
+                Ok(Finished::Stale) => {} // another life's, or cancelled meanwhile
                 Err(error) => {
                     tracing::error!(interview = life.interview_id.as_str(), %error, "the report cannot be stored; it is due again at the next start");
                 }
@@ -245,26 +246,6 @@ impl ReportActor {
         }));
     }
 
-    /// Whether the store has the report of this life: a disk that was full in between may have kept it without the store knowing.
-    fn is_reported(&self, life: &Life) -> bool {
-        let view = self.store.view(&life.interview_id).ok().flatten();
-        let report = view.and_then(|view| view.report);
-        report.is_some_and(|report| report.generation == life.generation)
-    }
-
-    /// The outcome that an answer has in the store.
-    fn stored(&self, life: &Life, answer_id: &AnswerId) -> Option<Outcome> {
-        let view = self.store.view(&life.interview_id).ok().flatten();
-        let view = view.filter(|view| view.record.generation == life.generation)?;
-        let index = view
-            .record
-            .interview
-            .answers()
-            .iter()
-            .position(|answer| answer.id == *answer_id)?;
-        view.outcomes.into_iter().nth(index).flatten()
-    }
-
     fn recorded(
         &mut self,
         life: &Life,
@@ -279,10 +260,7 @@ impl ReportActor {
                 CrashPoint::OutcomeRecorded.reached();
                 outcome
             }
-            Ok(Recorded::AlreadyThere) => match self.stored(life, answer_id) {
-                Some(first) => first,
-                None => return, // deleted or retried meanwhile
-            },
+            Ok(Recorded::AlreadyThere(first)) => *first,
             Ok(Recorded::Stale) => {
                 tracing::debug!(
                     interview = id,

@@ -147,7 +147,7 @@ fn advice(fault: &Fault) -> Option<String> {
             Some("ask as root, as the daemon's own user, or add your uid to socket.admin_uids".to_owned())
         }
         Kind::UnknownMethod => Some("the daemon may be of another version than this command".to_owned()),
-        Kind::Storage => Some("nothing was accepted; see the daemon's log".to_owned()),
+        Kind::Storage => Some("see the daemon's log".to_owned()),
         _ => None,
     }
 }

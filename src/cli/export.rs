@@ -44,10 +44,11 @@ pub fn run(global: &Global, args: &Args) -> Result<(), Failure> {
         None => None,
     };
     // One that is interrupted leaves no half file.
-    let interrupt = Interrupt::listen(Leftovers::default())?;
+    let leftovers = Leftovers::default();
+    let interrupt = Interrupt::listen(leftovers.clone())?;
     let mut origin = Origin::open(global)?;
     let summary = match file {
-        Some(file) => into_file(&mut origin, file, &interrupt)?,
+        Some(file) => into_file(&mut origin, file, &interrupt, &leftovers)?,
         None => into_stdout(&mut origin, &interrupt)?,
     };
     output::note(&match file {
@@ -61,9 +62,15 @@ pub fn run(global: &Global, args: &Args) -> Result<(), Failure> {
     complete(&summary)
 }
 
-fn into_file(origin: &mut Origin, file: &Path, interrupt: &Interrupt) -> Result<Summary, Failure> {
+fn into_file(
+    origin: &mut Origin,
+    file: &Path,
+    interrupt: &Interrupt,
+    leftovers: &Leftovers,
+) -> Result<Summary, Failure> {
     let failed = |error| stopped_store::failed(&error);
     let mut export = ExportFile::create(file, now()).map_err(failed)?;
+    leftovers.file(export.partial().to_owned());
     origin.pages(interrupt, |page| export.page(page).map_err(failed))?;
     export.finish().map_err(failed)
 }

@@ -11,8 +11,9 @@ use super::leftovers::Leftovers;
 use super::text::count;
 use super::{output, settings, stopped_store};
 use crate::domain::ids::InterviewId;
+use crate::store::export_file::Reread;
 use crate::store::import::{ExportReader, Restore, Standing};
-use crate::store::{Store, export_file};
+use crate::store::{Store, StoreError};
 
 /// What is made durable together.
 const BATCH_INTERVIEWS: usize = 256;
@@ -37,8 +38,10 @@ struct Conflict {
 pub fn run(global: &Global, args: &Args) -> Result<(), Failure> {
     let config = settings::loaded(global)?.config;
     let interrupt = Interrupt::listen(Leftovers::default())?;
+    let unread = |error: StoreError| stopped_store::failed(&error).and("nothing was imported");
+    let mut file = Reread::open(&args.file).map_err(unread)?;
     // All of it, before the first change.
-    batches(&args.file, |_| interrupt.check()).map_err(|failure| failure.and("nothing was imported"))?;
+    batches(&mut file, args, |_| interrupt.check()).map_err(|failure| failure.and("nothing was imported"))?;
     let path = &config.store.path;
     let is_there = stopped_store::is_there(path)?;
     let mut done = Done {
@@ -46,7 +49,7 @@ pub fn run(global: &Global, args: &Args) -> Result<(), Failure> {
         ..Done::default()
     };
     if args.dry_run && !is_there {
-        batches(&args.file, |batch| {
+        batches(&mut file, args, |batch| {
             done.imported += batch.len();
             Ok(())
         })?;
@@ -54,7 +57,7 @@ pub fn run(global: &Global, args: &Args) -> Result<(), Failure> {
         let store = stopped_store::open(path)?;
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.map_err(|error| Failure::failed(format!("no threads can be started: {error}")))?;
-        let put = batches(&args.file, |batch| {
+        let put = batches(&mut file, args, |batch| {
             interrupt.check()?;
             runtime.block_on(put(&store, batch, &mut done))
         });
@@ -67,10 +70,14 @@ pub fn run(global: &Global, args: &Args) -> Result<(), Failure> {
     show(&done, args, path)
 }
 
-/// Reads the file in portions.
-fn batches(file: &Path, mut take: impl FnMut(Vec<Restore>) -> Result<(), Failure>) -> Result<(), Failure> {
-    let lines = export_file::open(file).map_err(|error| stopped_store::failed(&error))?;
-    let bad = |bad| Failure::failed(format!("{}, {bad}", file.display()));
+/// Reads the file from its beginning, in portions.
+fn batches(
+    file: &mut Reread,
+    args: &Args,
+    mut take: impl FnMut(Vec<Restore>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let lines = file.lines().map_err(|error| stopped_store::failed(&error))?;
+    let bad = |bad| Failure::failed(format!("{}, {bad}", args.file.display()));
     let mut reader = ExportReader::open(lines).map_err(bad)?;
     let (mut batch, mut bytes) = (Vec::new(), 0);
     while let Some(interview) = reader.next_interview().map_err(bad)? {

@@ -1,4 +1,4 @@
-//! What a demo leaves behind unless it is cleared away: a process and a folder.
+//! What a verb leaves behind unless it is cleared away: a process, a folder, a file.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,12 +21,18 @@ pub struct Leftovers(Arc<Mutex<Left>>);
 struct Left {
     child: Option<Child>,
     folder: Option<PathBuf>,
+    file: Option<PathBuf>,
 }
 
 impl Leftovers {
     /// A folder that is to be removed.
     pub fn folder(&self, path: PathBuf) {
         self.left().folder = Some(path);
+    }
+
+    /// A file that is to be removed, if it still has this name.
+    pub fn file(&self, path: PathBuf) {
+        self.left().file = Some(path);
     }
 
     /// A process that is to be ended.
@@ -42,12 +48,12 @@ impl Leftovers {
             .and_then(|child| child.try_wait().ok().flatten())
     }
 
-    /// Asks the process to end, kills it if it does not within 5 s, then removes the folder.
+    /// Asks the process to end, kills it if it does not within 5 s, then removes folder and file.
     pub fn clear(&self) {
         self.clear_within(GRACE);
     }
 
-    /// Kills the process and removes the folder.
+    /// Kills the process, removes folder and file.
     pub fn clear_at_once(&self) {
         self.clear_within(Duration::ZERO);
     }
@@ -60,6 +66,9 @@ impl Leftovers {
         if let Some(folder) = left.folder.take() {
             // Somebody else may have been quicker.
             let _ = fs::remove_dir_all(folder);
+        }
+        if let Some(file) = left.file.take() {
+            let _ = fs::remove_file(file);
         }
     }
 
@@ -95,18 +104,20 @@ mod tests {
     }
 
     #[test]
-    fn process_and_folder_are_gone_afterwards() {
+    fn process_folder_and_file_are_gone_afterwards() {
         let leftovers = Leftovers::default();
         let folder = tempfile::tempdir().unwrap().keep();
         fs::write(folder.join("file"), "x").unwrap();
         leftovers.folder(folder.clone());
+        let (_, file) = tempfile::NamedTempFile::new().unwrap().keep().unwrap();
+        leftovers.file(file.clone());
         let child = shell("exec sleep 60");
         let pid = Pid::from_child(&child);
         leftovers.child(child);
         assert!(leftovers.ended().is_none());
         leftovers.clear();
         leftovers.clear();
-        assert!(!folder.exists());
+        assert!(!folder.exists() && !file.exists());
         assert!(rustix::process::test_kill_process(pid).is_err(), "it was waited for");
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::words::{AutoOr, Device, FileMode, empty_is_none};
+use crate::store::Reserve;
 use crate::telemetry::LogFormat;
 
 /// The whole configuration. One that came from [`load`](super::load) has been checked; relative paths are relative to the working directory.
@@ -166,6 +167,16 @@ impl Default for SocketSection {
             idle_s: 600,
             write_timeout_s: 30,
             events_queued_max: 1_024,
+        }
+    }
+}
+
+impl StoreSection {
+    /// What the store keeps free.
+    pub fn reserve(&self) -> Reserve {
+        Reserve {
+            ballast_bytes: self.ballast_mib << 20,
+            floor_bytes: self.free_floor_mib << 20,
         }
     }
 }

@@ -14,6 +14,7 @@ use jiff::tz::TimeZone;
 use super::Daemon;
 use super::faults::{of_store, with_causes};
 use crate::config::Config;
+use crate::crash_points::CrashPoint;
 use crate::domain::time::Timestamp;
 use crate::socket::fault::Fault;
 use crate::socket::view::{ExportView, ExportedRubric};
@@ -72,8 +73,13 @@ enum Problem {
 impl Backups {
     /// As configured; by default beside the store.
     pub fn of(config: &Config) -> Self {
+        Self::of_store(&config.store.path, config)
+    }
+
+    /// Of the store at this path, whatever the configuration says by now where the next start is to look for one.
+    fn of_store(store: &Path, config: &Config) -> Self {
         // Without a slash at its end: a backup in the store would go where a damaged store goes.
-        let store = PathBuf::from_iter(config.store.path.components());
+        let store = PathBuf::from_iter(store.components());
         let folder = config.backup.path.clone().unwrap_or_else(|| {
             let mut beside = store.as_os_str().to_owned();
             beside.push(".backups");
@@ -134,6 +140,7 @@ impl Backups {
         made.map_err(folder)?;
         let path = self.folder.join(name(now));
         let mut file = ExportFile::create(&path, now)?;
+        CrashPoint::BackupBegun.reached();
         let mut after = None;
         loop {
             let portion = Instant::now();
@@ -146,6 +153,7 @@ impl Backups {
             thread::sleep((portion.elapsed() * REST).min(REST_MAX));
         }
         let summary = file.finish()?;
+        CrashPoint::BackupNamed.reached();
         tracing::info!(
             path = %path.display(),
             interviews = summary.interviews,
@@ -196,7 +204,11 @@ impl Backups {
     fn rotate(&self, keep: usize, now: Timestamp) -> io::Result<()> {
         let backups = self.list(now)?;
         let old = &backups[..backups.len().saturating_sub(keep)];
-        old.iter().try_for_each(|backup| fs::remove_file(&backup.path))
+        old.iter().try_for_each(|backup| {
+            fs::remove_file(&backup.path)?;
+            CrashPoint::BackupRemoved.reached();
+            Ok(())
+        })
     }
 }
 
@@ -236,7 +248,12 @@ impl Daemon {
     /// Whether one was written.
     fn back_up_if_due(&self, interval: Duration, waited: Duration) -> Result<bool, Problem> {
         let (settings, now) = (self.settings(), (self.clock)());
-        let backups = Backups::of(&settings.config);
+        // What concerns the store waits for a restart; it is the open one that is backed up, where its own are.
+        let config = Config {
+            store: self.started_with.store.clone(),
+            ..settings.config.clone()
+        };
+        let backups = Backups::of_store(self.store.path(), &config);
         let there = backups.list(now).map_err(|source| backups.folder_problem(source))?;
         let newest = there.last().map(|backup| backup.begun_at);
         let is_empty = self.store.counts().iter().all(|(_, count)| *count == 0);
@@ -302,6 +319,8 @@ mod tests {
 
     use tempfile::TempDir;
 
+    use super::super::Settings;
+    use super::super::tests::{daemon, submit};
     use super::*;
     use crate::domain::ids::InterviewId;
     use crate::domain::interview::{Draft, Interview, Limits, Opening};
@@ -459,6 +478,20 @@ mod tests {
         world.write(2, at(2));
         assert_eq!(world.hours(at(2)), [1, 2]);
         assert_eq!(world.interviews_of_newest(at(2)), 0);
+    }
+
+    #[actix::test]
+    async fn after_the_path_was_changed_backups_stay_with_the_store_that_is_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = Store::open(&folder.path().join("store"), &Options::default(), at(0)).unwrap();
+        let daemon = daemon(folder.path(), opened.store).await;
+        submit(&daemon, "iv-1").await.unwrap();
+        let mut settings = Settings::clone(&daemon.settings());
+        settings.config.store.path = folder.path().join("other");
+        daemon.replace_settings(settings);
+        assert!(daemon.back_up_if_due(HOUR, Duration::ZERO).unwrap());
+        assert_eq!(names(&folder.path().join("store.backups")).unwrap().len(), 1);
+        assert!(!folder.path().join("other.backups").exists());
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
 use super::Daemon;
-use super::faults::{internal, of_refusal, of_store};
+use super::faults::{internal, of_refusal, of_rubric, of_store};
 use super::lives::life_of;
 use crate::actors::message::Life;
 use crate::actors::pool::{DescribeLife, Standing};
@@ -22,7 +22,7 @@ use crate::socket::fault::{Fault, Kind};
 use crate::socket::view::{
     AnswerView, Answered, Cancelled, Deleted, InterviewView, ListView, ListedInterview, Moved, Submitted,
 };
-use crate::store::{Accept, Phase, Record, StoreError, Summary, View};
+use crate::store::{self, Accept, Phase, Record, StoreError, Summary, View};
 
 const LIST_LIMIT: usize = 100;
 const LISTED_AT_ONCE: usize = 50;
@@ -84,7 +84,7 @@ impl Daemon {
         let known = self.store.view(&id).map_err(of_store)?;
         let (rubric, limits) = match &known {
             Some(view) => (
-                self.rubrics.by_hash(&view.record.rubric_hash).map_err(internal)?.0,
+                self.rubrics.by_hash(&view.record.rubric_hash).map_err(of_rubric)?.0,
                 Limits::NONE,
             ),
             None => (Arc::clone(&settings.rubric.rubric), settings.limits),
@@ -102,7 +102,12 @@ impl Daemon {
             rubric_hash: settings.rubric.hash.clone(),
             rubric_text: Arc::clone(&settings.rubric.text),
         };
-        let accepted = self.store.accept(accept).await.map_err(of_store)?;
+        // Whoever left the id out must know by which to ask again.
+        let named = |error| match error {
+            StoreError::Uncertain { .. } => of_store(error).with("interview_id", id.as_str()),
+            error => of_store(error),
+        };
+        let accepted = self.store.accept(accept).await.map_err(named)?;
         let answers = ids(&accepted.record.interview);
         if accepted.created {
             CrashPoint::AcceptStored.reached();
@@ -113,7 +118,7 @@ impl Daemon {
             CrashPoint::AcceptEngaged.reached();
         }
         Ok(Submitted {
-            state: self.view(&id)?.state(),
+            state: accepted.state,
             interview_id: id,
             answers,
             created: accepted.created,
@@ -150,7 +155,7 @@ impl Daemon {
             if record.phase != Phase::Open {
                 return Err(takes_no_more(&record));
             }
-            let (rubric, _) = self.rubrics.by_hash(&record.rubric_hash).map_err(internal)?;
+            let (rubric, _) = self.rubrics.by_hash(&record.rubric_hash).map_err(of_rubric)?;
             let mut interview = record.interview.clone();
             let before = interview.answers().len();
             let answer = interview
@@ -197,20 +202,24 @@ impl Daemon {
 
     async fn finish_in_turn(&self, id: InterviewId) -> Result<Moved, Fault> {
         match self.store.close(&id, (self.clock)()).await {
-            Ok((record, newly)) => {
-                let answers = ids(&record.interview);
-                if newly {
+            Ok(moved) => {
+                let reply = as_moved(&moved);
+                if moved.newly {
                     CrashPoint::FinishStored.reached();
-                    self.engage(record, Vec::new());
+                    self.engage(moved.record, Vec::new());
                     CrashPoint::FinishEngaged.reached();
                 }
-                self.moved(id, answers)
+                Ok(reply)
             }
             Err(StoreError::Conflict(text)) => {
                 // Repeating `finish` succeeds in any later state; finishing what was cancelled while open does not.
-                let record = self.view(&id)?.record;
-                match record.due_since {
-                    Some(_) => self.moved(id, ids(&record.interview)),
+                let view = self.view(&id)?;
+                match view.record.due_since {
+                    Some(_) => Ok(Moved {
+                        state: view.state(),
+                        interview_id: id,
+                        answers: ids(&view.record.interview),
+                    }),
                     None => Err(Fault::conflict(text)),
                 }
             }
@@ -218,24 +227,16 @@ impl Daemon {
         }
     }
 
-    fn moved(&self, id: InterviewId, answers: Vec<AnswerId>) -> Result<Moved, Fault> {
-        Ok(Moved {
-            state: self.view(&id)?.state(),
-            interview_id: id,
-            answers,
-        })
-    }
-
     pub(super) async fn retry(&self, id: &str) -> Result<Moved, Fault> {
         let id = interview_id(id)?;
         let _turn = self.turns.of(&id).await;
-        let record = self.store.reopen(&id, (self.clock)()).await.map_err(of_store)?;
+        let moved = self.store.reopen(&id, (self.clock)()).await.map_err(of_store)?;
         CrashPoint::RetryStored.reached();
         tracing::info!(interview = id.as_str(), "retried");
-        let answers = ids(&record.interview);
-        self.engage(record, Vec::new());
+        let reply = as_moved(&moved);
+        self.engage(moved.record, Vec::new());
         CrashPoint::RetryEngaged.reached();
-        self.moved(id, answers)
+        Ok(reply)
     }
 
     pub(super) async fn cancel(&self, id: &str) -> Result<Cancelled, Fault> {
@@ -326,6 +327,15 @@ impl Daemon {
             }
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// As the store has just written it: what comes after that is no matter of this request.
+fn as_moved(moved: &store::Moved) -> Moved {
+    Moved {
+        interview_id: moved.record.interview.id.clone(),
+        state: moved.state,
+        answers: ids(&moved.record.interview),
     }
 }
 

@@ -46,10 +46,17 @@ impl Line {
         Some((life, waiting))
     }
 
-    pub fn remove(&mut self, life: &Life) {
-        if let Some(waiting) = self.waiting.remove(life) {
-            self.left(&waiting);
+    /// Whether it stood here.
+    pub fn remove(&mut self, life: &Life) -> bool {
+        let waiting = self.waiting.remove(life);
+        if let Some(waiting) = &waiting {
+            self.left(waiting);
         }
+        waiting.is_some()
+    }
+
+    pub fn lives(&self) -> impl Iterator<Item = &Life> {
+        self.waiting.keys()
     }
 
     fn left(&mut self, waiting: &Waiting) {

@@ -203,13 +203,25 @@ impl Lives {
 
     /// Stops the work of a life, and from now on nobody is told of it.
     pub fn abandon(&self, record: &Record) {
-        let life = life_of(record);
+        self.end(&life_of(record));
+    }
+
+    /// As [`Self::abandon`]. Whether there was any work.
+    pub fn end(&self, life: &Life) -> bool {
         let mut going = self.going();
-        going.line.remove(&life);
-        if let Some(begun) = going.live.remove(&life) {
+        let stood_in_line = going.line.remove(life);
+        let begun = going.live.remove(life);
+        if let Some(begun) = &begun {
             begun.case.over.store(true, Ordering::Relaxed);
-            begun.actor.do_send(Abandon { life });
+            begun.actor.do_send(Abandon { life: life.clone() });
         }
+        stood_in_line || begun.is_some()
+    }
+
+    /// All that have begun or stand in line.
+    pub fn all(&self) -> Vec<Life> {
+        let going = self.going();
+        going.live.keys().chain(going.line.lives()).cloned().collect()
     }
 
     /// What has not begun.
@@ -422,12 +434,12 @@ mod tests {
         let started = World::over(&world.store, || Timestamp::from_millis(NOW.load(Ordering::Relaxed)));
         started.engage(&record).await;
         assert_eq!(started.lives.open_for(YEAR), []);
-        let (closed, _) = world
+        let closed = world
             .store
             .close(&record.interview.id, Timestamp::from_millis(0))
             .await
             .unwrap();
-        started.engage(&closed).await;
+        started.engage(&closed.record).await;
         assert_eq!(started.lives.open_for(Duration::ZERO), []);
     }
 

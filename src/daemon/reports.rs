@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::Daemon;
-use super::faults::{internal, of_store};
+use super::faults::{internal, of_rubric, of_store};
 use super::interviews::{interview_id, unknown};
 use crate::domain::event::EventKind;
 use crate::domain::ids::InterviewId;
@@ -49,7 +49,7 @@ impl Daemon {
             ),
             Format::Markdown => {
                 let report = self.store.report(id).map_err(of_store)?.ok_or_else(|| unknown(id))?;
-                let (rubric, _) = self.rubrics.by_hash(&view.record.rubric_hash).map_err(internal)?;
+                let (rubric, _) = self.rubrics.by_hash(&view.record.rubric_hash).map_err(of_rubric)?;
                 to_raw_value(&markdown::render(&report, &rubric))
             }
         };

@@ -25,8 +25,9 @@ use crate::actors::room::Room;
 use crate::actors::watch::Deadlines;
 use crate::config::{Config, Loaded, Source};
 use crate::crash_points::CrashPoint;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, EventKind};
 use crate::domain::ids::InterviewId;
+use crate::domain::state::InterviewState;
 use crate::domain::time::Timestamp;
 use crate::socket::activation::{Passed, passed};
 use crate::socket::descriptors::connections_allowed;
@@ -34,7 +35,7 @@ use crate::socket::hub::Hub;
 use crate::socket::listener::{Connections, SocketError, adopt, bind};
 use crate::socket::options::Options;
 use crate::socket::server;
-use crate::store::{self, Opened, Reserve, Store, StoreError};
+use crate::store::{self, Opened, Store, StoreError};
 use crate::telemetry::Counters;
 
 /// What a daemon is started with.
@@ -179,10 +180,7 @@ async fn live(
 async fn open_store(config: &Config) -> Result<Opened, StoreError> {
     let begun = Instant::now();
     let options = store::Options {
-        reserve: Reserve {
-            ballast_bytes: config.store.ballast_mib << 20,
-            floor_bytes: config.store.free_floor_mib << 20,
-        },
+        reserve: config.store.reserve(),
         ..store::Options::default()
     };
     loop {
@@ -356,7 +354,8 @@ impl Daemon {
     pub(super) fn recover(&self) {
         let unfinished = match self.store.unfinished() {
             Ok(unfinished) => unfinished,
-            Err(StoreError::Full(_)) => return, // it could not be opened; this comes again when it has been
+            // It could not be opened; this comes again when it has been.
+            Err(StoreError::Full(_) | StoreError::Shut(_)) => return,
             Err(error) => {
                 let reason = format!("unfinished interviews do not go on: {}", with_causes(&error));
                 tracing::error!(reason);
@@ -400,6 +399,32 @@ impl Daemon {
             if let Some(notes) = self.store.tend((self.clock)()).await {
                 self.losses().note(notes);
                 self.recover();
+                self.end_what_was_ended().await;
+            }
+        }
+    }
+
+    /// Stops the work of interviews that the store, once it has been opened again, does not have, or as cancelled: what ended them was asked while it
+    /// failed, and nobody knew whether it was stored. Who has a report ends by himself.
+    async fn end_what_was_ended(&self) {
+        for life in self.lives.all() {
+            let id = &life.interview_id;
+            let _turn = self.turns.of(id).await;
+            // What cannot be read has not ended; recovering has named it.
+            let Ok(view) = self.store.view(id) else { continue };
+            let view = view.filter(|view| view.record.sequence == life.sequence);
+            let end = match &view {
+                None => Some(EventKind::Deleted),
+                Some(view) if view.state() == InterviewState::Cancelled => Some(EventKind::Cancelled),
+                Some(view) if view.record.generation != life.generation => None,
+                Some(_) => continue,
+            };
+            if self.lives.end(&life)
+                && let Some(kind) = end
+            {
+                let total = view.map_or(0, |view| view.total());
+                tracing::info!(interview = id.as_str(), ?kind, "this is stored, though nobody heard so");
+                self.tell(id, kind, total, total);
             }
         }
     }

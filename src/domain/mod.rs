@@ -8,6 +8,7 @@ pub mod interview;
 pub mod markdown;
 pub mod object;
 pub mod outcome;
+pub mod privacy;
 pub mod report;
 pub mod rubric;
 pub mod score;

@@ -39,8 +39,8 @@ fn left_by(open_files: u64) -> u64 {
     open_files.saturating_sub(others).max(1)
 }
 
-/// The lowest limit that leaves room for so many connections.
-fn needed(connections: u64) -> u64 {
+/// The lowest limit of open files that leaves room for so many connections.
+pub fn needed(connections: u64) -> u64 {
     (connections + OTHERS_MIN).max(connections.saturating_sub(1) * 4 / 3 + 1)
 }
 

@@ -18,7 +18,7 @@ pub mod notification;
 pub mod options;
 mod outgoing;
 pub mod params;
-mod seldom;
+pub mod seldom;
 pub mod server;
 pub mod service;
 #[cfg(test)]

@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
-pub(super) struct Seldom {
+pub struct Seldom {
     said: Option<Instant>,
     unsaid: u64,
 }
 
 impl Seldom {
+    pub const fn new() -> Self {
+        Self { said: None, unsaid: 0 }
+    }
+
     /// It has happened once more: how often it has since it was last said, if it is to be said now.
     pub fn happened(&mut self, now: Instant) -> Option<u64> {
         self.unsaid += 1;

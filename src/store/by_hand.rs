@@ -8,8 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{mpsc, watch};
 
 use super::disk::Durable;
-use super::writer::{Message, Shared, Trouble, WAITING_MAX, Writer, close, write};
-use super::{Inner, Options, Reserve, Store, StoreError};
+use super::shelf::Shelf;
+use super::writer::{Message, Shared, Trouble, WAITING_MAX, Writer, close, read, write};
+use super::{Inner, Options, Reserve, Store, StoreError, View, reads};
+use crate::domain::ids::InterviewId;
+use crate::domain::report::Report;
 use crate::domain::time::Timestamp;
 
 /// What the disk must keep free.
@@ -133,6 +136,24 @@ impl Hand {
 
     pub(crate) fn lacks_room(&self) -> bool {
         self.disk.free_bytes.load(Ordering::Relaxed) < PLENTY_BYTES
+    }
+
+    // ---- What sled shows, though nobody else is told of it after a failed sync. This disk keeps it.
+
+    pub(crate) fn view(&self, id: &InterviewId) -> Option<View> {
+        self.shown(|shelf| reads::view(shelf, id))
+    }
+
+    pub(crate) fn report(&self, id: &InterviewId) -> Option<Report> {
+        self.shown(|shelf| reads::report(shelf, id))
+    }
+
+    pub(crate) fn report_json(&self, id: &InterviewId) -> Option<String> {
+        self.shown(|shelf| reads::report_json(shelf, id))
+    }
+
+    fn shown<T>(&self, look: impl FnOnce(&Shelf) -> Result<T, StoreError>) -> T {
+        look(read(&self.shared.shelf).as_ref().unwrap()).unwrap()
     }
 
     /// As the death of the process: what waits is not done, and nothing is written down.

@@ -10,7 +10,11 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::claim::{is_taken, unlock};
 use super::error::StoreError;
+
+/// What an error says was being done when the disk did not keep what it was given.
+pub(super) const SYNC: &str = "sync";
 
 /// What the store asks of the disk, beside sled. A seam for tests.
 pub(super) trait Durable: Send {
@@ -42,7 +46,7 @@ impl Files {
 impl Durable for Files {
     /// Also makes the names of sled's files durable, which sled leaves to chance.
     fn open(&mut self) -> Result<(), StoreError> {
-        let synced = |path: PathBuf| sync(&path).map_err(|source| failed("sync", &path, source));
+        let synced = |path: PathBuf| sync(&path).map_err(|source| failed(SYNC, &path, source));
         synced(self.store.join("conf"))?;
         synced(self.store.join("blobs"))?;
         synced(self.store.clone())?;
@@ -52,7 +56,7 @@ impl Durable for Files {
         let path = self.store.join("db");
         self.data = Some(File::open(&path).map_err(|source| failed("open", &path, source))?);
         self.synced.clear();
-        self.sync().map_err(|source| failed("sync", &path, source))
+        self.sync().map_err(|source| failed(SYNC, &path, source))
     }
 
     fn free_bytes(&mut self) -> io::Result<u64> {
@@ -103,13 +107,12 @@ pub(super) fn failed(doing: &'static str, path: &Path, source: io::Error) -> Sto
     }
 }
 
-/// Whether a process, this one included, has the store open.
+/// Whether a process, this one included, has the store open. Whoever opens it may hear for a moment that it is locked, and sled never does.
 pub fn is_in_use(store: &Path) -> Result<bool, StoreError> {
-    let free = is_free(store).map_err(|source| failed("look for the lock of", store, source))?;
-    Ok(!free)
+    is_taken(store).map_err(|source| failed("look for the lock of", store, source))
 }
 
-/// Whether no process, this one included, has the store open.
+/// Whether no process, this one included, has sled's data file open.
 pub(super) fn is_free(store: &Path) -> io::Result<bool> {
     let file = match File::open(store.join("db")) {
         Ok(file) => file,
@@ -117,7 +120,7 @@ pub(super) fn is_free(store: &Path) -> io::Result<bool> {
         Err(error) => return Err(error),
     };
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(true),
+        Ok(()) => unlock(&file).map(|()| true),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
         Err(error) => Err(error.into()),
     }

@@ -8,7 +8,7 @@ use super::space::is_full;
 use crate::domain::ids::InterviewId;
 
 /// Why the store did not do, or could not read, what it was asked for. Nothing has changed when one is returned, except that after
-/// [`StoreError::Broken`] it is not known whether the change will be there after a restart.
+/// [`StoreError::Uncertain`] nobody knows.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("there is no interview {0}")]
@@ -31,6 +31,15 @@ pub enum StoreError {
     /// There is no room now, and nothing was changed. The same again may succeed once there is.
     #[error("the store has no room: {0}")]
     Full(String),
+    /// sled could not be opened again, though not for want of room: that is tried again and again, and nothing was changed.
+    #[error("the store cannot be opened now: {0}; this is tried again by itself")]
+    Shut(String),
+    /// A round failed after its changes had begun: they may be there once the store has been opened again, and until then nobody is told of them.
+    #[error(
+        "it is not known whether {what} is stored: {reason}; once the store is well again, look, or ask for the same again with the same ids, \
+         which does nothing twice"
+    )]
+    Uncertain { what: String, reason: String },
     /// A write, flush or sync failed once: nothing is written any more, because nobody knows what of it would last.
     #[error("the store takes no more writes: {0}; see to the disk, then restart")]
     Broken(String),
@@ -42,12 +51,9 @@ pub enum StoreError {
         "{what} has the format version {found}, this program knows up to {known}; use the newer interviewd that wrote it"
     )]
     NewerVersion { what: String, found: u32, known: u32 },
-    #[error("{what} cannot be understood: it was not written by this program")]
-    Unreadable {
-        what: String,
-        #[source]
-        source: serde_json::Error,
-    },
+    /// `why` is in our own words: those of serde may quote a candidate.
+    #[error("{what} cannot be understood, it was not written by this program: {why}")]
+    Unreadable { what: String, why: String },
     #[error("{what} is missing from the store")]
     Missing { what: String },
     /// The database below panicked over what it found.

@@ -20,10 +20,11 @@ use super::error::StoreError;
 use super::open::guarded;
 use super::record::Phase;
 use super::shelf::{Shelf, missing};
-use super::{Store, keys, reads};
+use super::{Store, format, keys, reads};
 use crate::domain::ids::InterviewId;
 use crate::domain::interview::Interview;
 use crate::domain::outcome::{Outcome, Verdict};
+use crate::domain::privacy::place_of;
 use crate::domain::time::Timestamp;
 
 /// What the first line says it is.
@@ -142,12 +143,12 @@ impl Store {
             Some(text) => Place::parse(text)?,
             None => Place {
                 after: 0,
-                until: self.read("the store's counter", Shelf::next_number)?,
+                until: self.read_all("the store's counter", Shelf::next_number)?,
             },
         };
         let (mut page, mut bytes) = (Page::default(), 0);
         while bytes < PAGE_BYTES {
-            let Some(found) = self.read("the next interview", |shelf| next(shelf, place))? else {
+            let Some(found) = self.read_all("the next interview", |shelf| next(shelf, place))? else {
                 return Ok(page);
             };
             place.after = found.sequence;
@@ -190,7 +191,12 @@ fn next(shelf: &Shelf, place: Place) -> Result<Option<Found>, StoreError> {
 fn is_its_own(error: &StoreError) -> bool {
     !matches!(
         error,
-        StoreError::ShutDown | StoreError::Full(_) | StoreError::Broken(_) | StoreError::Io { .. }
+        StoreError::ShutDown
+            | StoreError::Full(_)
+            | StoreError::Shut(_)
+            | StoreError::Broken(_)
+            | StoreError::Uncertain { .. }
+            | StoreError::Io { .. }
     )
 }
 
@@ -210,7 +216,7 @@ fn entry(shelf: &Shelf, sequence: u64) -> Result<Entry, StoreError> {
     };
     let report = report.map(RawValue::from_string).transpose();
     Ok(Entry {
-        report: report.map_err(|source| StoreError::Unreadable { what, source })?,
+        report: report.map_err(|error| format::unreadable(&what, place_of(&error)))?,
         report_is_earlier: view
             .report
             .is_some_and(|head| head.generation != view.record.generation),

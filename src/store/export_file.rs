@@ -1,7 +1,7 @@
 //! Files of exports: written whole or not at all, for their owner only, and read whether they are compressed or not.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
@@ -12,6 +12,7 @@ use tempfile::NamedTempFile;
 use super::disk::{failed, sync};
 use super::error::StoreError;
 use super::export::{ExportWriter, Page, Summary};
+use crate::crash_points::CrashPoint;
 use crate::domain::time::Timestamp;
 
 /// Names of files that are being written begin and end so. What a process that was killed has left may be removed.
@@ -24,6 +25,7 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 pub struct ExportFile {
     writer: ExportWriter<Sink>,
     path: PathBuf,
+    partial: PathBuf,
 }
 
 enum Sink {
@@ -47,6 +49,7 @@ impl ExportFile {
             .suffix(PARTIAL.1)
             .tempfile_in(folder(path))
             .map_err(|source| failed("write", path, source))?;
+        let partial = file.path().to_owned();
         let file = BufWriter::new(file);
         let sink = match path.extension() {
             Some(extension) if extension == "gz" => Sink::Gzip(Box::new(GzEncoder::new(file, Compression::fast()))),
@@ -55,7 +58,13 @@ impl ExportFile {
         Ok(Self {
             writer: ExportWriter::begin(sink, at).map_err(|source| failed("write", path, source))?,
             path: path.to_owned(),
+            partial,
         })
+    }
+
+    /// Where it is until it is finished, for whoever may have to end the process in a hurry.
+    pub fn partial(&self) -> &Path {
+        &self.partial
     }
 
     pub fn page(&mut self, page: Page) -> Result<(), StoreError> {
@@ -69,6 +78,7 @@ impl ExportFile {
         let whole = self.writer.end().and_then(|(sink, summary)| {
             let file = sink.into_file()?;
             file.as_file().sync_all()?;
+            CrashPoint::BackupSynced.reached();
             file.persist(&path).map_err(|error| error.error)?;
             sync(folder(&path))?;
             Ok(summary)
@@ -105,8 +115,43 @@ impl Write for Sink {
 
 /// The lines of an export, whatever its file is called.
 pub fn open(path: &Path) -> Result<Box<dyn BufRead>, StoreError> {
+    let file = File::open(path).map_err(|source| failed("read", path, source))?;
+    lines(file, path)
+}
+
+/// The file of an export that is read more than once: the same one each time, whatever becomes of its name.
+pub struct Reread {
+    file: File,
+    path: PathBuf,
+}
+
+impl Reread {
+    /// An error for a pipe and the like, which can be read only once.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let unreadable = |source| failed("read", path, source);
+        // Opening a pipe would wait for whoever writes into it.
+        if !fs::metadata(path).map_err(unreadable)?.is_file() {
+            let problem = io::Error::other(
+                "it is no file, and it is read twice: first to check every line, then to take it in; save it as a file first",
+            );
+            return Err(unreadable(problem));
+        }
+        Ok(Self {
+            file: File::open(path).map_err(unreadable)?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Its lines from the beginning on.
+    pub fn lines(&mut self) -> Result<Box<dyn BufRead>, StoreError> {
+        let again = self.file.rewind().and_then(|()| self.file.try_clone());
+        lines(again.map_err(|source| failed("read", &self.path, source))?, &self.path)
+    }
+}
+
+fn lines(file: File, path: &Path) -> Result<Box<dyn BufRead>, StoreError> {
     let unreadable = |source| failed("read", path, source);
-    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut file = BufReader::new(file);
     let begin = file.fill_buf().map_err(unreadable)?;
     Ok(match begin.starts_with(&GZIP) {
         true => Box::new(BufReader::new(MultiGzDecoder::new(file))),
@@ -165,6 +210,41 @@ mod tests {
         drop(ExportFile::create(&path, Timestamp::from_millis(0)).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_written_lies_under_a_name_of_its_own_until_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl.gz");
+        let file = ExportFile::create(&path, Timestamp::from_millis(0)).unwrap();
+        let partial = file.partial().to_owned();
+        assert!(partial.exists() && !path.exists());
+        file.finish().unwrap();
+        assert!(!partial.exists() && path.exists());
+    }
+
+    #[test]
+    fn a_file_that_is_read_again_is_the_same_and_a_pipe_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl.gz");
+        write(&path);
+        let whole = text(&path);
+        let mut again = Reread::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        for _ in 0..2 {
+            let mut read = String::new();
+            again.lines().unwrap().read_to_string(&mut read).unwrap();
+            assert_eq!(read, whole);
+        }
+        let pipe = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        for path in [pipe.as_path(), folder.path(), Path::new("/dev/null")] {
+            let StoreError::Io { source, .. } = Reread::open(path).err().unwrap() else {
+                panic!("{} was refused otherwise", path.display());
+            };
+            assert!(source.to_string().contains("save it as a file first"), "{source}");
+        }
     }
 
     #[test]

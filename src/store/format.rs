@@ -5,11 +5,12 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::error::StoreError;
+use crate::domain::privacy::place_of;
 
 /// The version in which everything is written.
 pub(super) const VERSION: u32 = 2;
@@ -48,12 +49,12 @@ pub(super) fn encode<T: Serialize + ?Sized>(body: &T) -> Vec<u8> {
 /// The value as today's program writes it; `what` names it in errors.
 pub(super) fn decode<T: DeserializeOwned>(what: impl Display, bytes: &[u8]) -> Result<T, StoreError> {
     let body = body(&what, bytes)?;
-    serde_json::from_str(&body).map_err(|source| unreadable(&what, source))
+    serde_json::from_str(&body).map_err(|error| unreadable(&what, place_of(&error)))
 }
 
 /// As [`decode`], the JSON text itself.
 pub(super) fn body<'a>(what: &impl Display, bytes: &'a [u8]) -> Result<Cow<'a, str>, StoreError> {
-    let wrong = |why: String| Err(unreadable(what, serde_json::Error::custom(why)));
+    let wrong = |why: &str| Err(unreadable(what, why));
     let found: Result<Found, _> = serde_json::from_slice(bytes);
     // Of a newer version nothing is known but where it says so.
     let newer = match &found {
@@ -67,15 +68,15 @@ pub(super) fn body<'a>(what: &impl Display, bytes: &'a [u8]) -> Result<Cow<'a, s
             known: VERSION,
         });
     }
-    let found = found.map_err(|source| unreadable(what, source))?;
+    let found = found.map_err(|error| unreadable(what, place_of(&error)))?;
     let Some(body) = found.body.map(RawValue::get) else {
-        return wrong("it has no body".to_owned());
+        return wrong("it has no body");
     };
     match found.v {
         1 => Ok(from_1(body)),
         VERSION if found.crc.as_deref() == Some(checksum(body).as_str()) => Ok(Cow::Borrowed(body)),
-        VERSION => wrong("its checksum is another one".to_owned()),
-        other => wrong(format!("there never was a version {other}")),
+        VERSION => wrong("its checksum is another one"),
+        other => wrong(&format!("there never was a version {other}")),
     }
 }
 
@@ -93,10 +94,10 @@ fn checksum(body: &str) -> String {
     format!("{:08x}", crc32fast::hash(body.as_bytes()))
 }
 
-pub(super) fn unreadable(what: &impl Display, source: serde_json::Error) -> StoreError {
+pub(super) fn unreadable(what: &impl Display, why: impl Into<String>) -> StoreError {
     StoreError::Unreadable {
         what: what.to_string(),
-        source,
+        why: why.into(),
     }
 }
 
@@ -116,6 +117,25 @@ mod tests {
             r#"{"v":2,"crc":"088b50bf","body":[1,2]}"#
         );
         assert_eq!(decode::<Vec<u32>>("the thing", &bytes).unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn an_error_says_where_and_never_what_stands_there() {
+        let bytes = encode("비밀스러운 답변");
+        for body in ["\"비밀\"", "\"비밀"] {
+            let text = format!(r#"{{"v":1,"body":{body}}}"#);
+            let found = error(&text);
+            assert!(
+                found.contains("at line 1, column") && !found.contains("비밀"),
+                "{found}"
+            );
+        }
+        let found = decode::<u32>("the thing", &bytes).unwrap_err();
+        let cause = std::error::Error::source(&found).map(ToString::to_string);
+        assert!(
+            cause.is_none() && !found.to_string().contains("비밀"),
+            "{found}: {cause:?}"
+        );
     }
 
     #[test]

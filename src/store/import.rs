@@ -102,7 +102,7 @@ impl Store {
     /// How an interview of an export stands to what is here.
     pub fn standing(&self, entry: &Entry) -> Result<Standing, StoreError> {
         let what = format_args!("the interview {}", entry.interview.id);
-        self.read(what, |shelf| standing(shelf, entry))
+        self.read_of(&entry.interview.id, what, |shelf| standing(shelf, entry))
     }
 
     /// Puts interviews of an export in, in their order, after everything that is here; none takes the place of another. Unfinished ones go on

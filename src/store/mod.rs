@@ -9,6 +9,7 @@
 #[cfg(test)]
 pub(crate) mod by_hand;
 mod census;
+mod claim;
 mod disk;
 mod error;
 pub mod export;
@@ -37,9 +38,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use disk::{free_bytes, is_in_use};
 pub use error::StoreError;
-pub use open::{QUARANTINE, some_of};
+pub use open::{QUARANTINE, is_there, some_of};
 pub use record::{
-    Accept, Accepted, Added, Page, Phase, Record, Recorded, ReportHead, Summary, Unfinished, Unreadable, View,
+    Accept, Accepted, Added, Finished, Moved, Page, Phase, Record, Recorded, ReportHead, Summary, Unfinished,
+    Unreadable, View,
 };
 #[doc(hidden)]
 pub use rewritten::{ValueKind, rewritten};
@@ -179,8 +181,8 @@ impl Store {
             .await
     }
 
-    /// Ends an open interview (the protocol's `finish`). The flag is false if it had been ended before.
-    pub async fn close(&self, id: &InterviewId, at: Timestamp) -> Result<(Record, bool), StoreError> {
+    /// Ends an open interview (the protocol's `finish`).
+    pub async fn close(&self, id: &InterviewId, at: Timestamp) -> Result<Moved, StoreError> {
         let id = id.clone();
         self.write(move |books| books.close(&id, at)).await
     }
@@ -199,16 +201,16 @@ impl Store {
             .await
     }
 
-    /// Keeps the report in place of an earlier generation's. False if this generation has one already, or is not the current one.
-    /// [`StoreError::Conflict`] while answers have not ended. Where the disk is full this takes until there is room.
-    pub async fn finish(&self, id: &InterviewId, generation: u64, report: Report) -> Result<bool, StoreError> {
+    /// Keeps the report in place of an earlier generation's. [`StoreError::Conflict`] while answers have not ended. Where the disk is full this takes
+    /// until there is room.
+    pub async fn finish(&self, id: &InterviewId, generation: u64, report: Report) -> Result<Finished, StoreError> {
         let id = id.clone();
         self.write_patiently(move |books| books.finish(&id, generation, &report))
             .await
     }
 
     /// Begins a new generation that keeps what is scored or gated (the protocol's `retry`). The report stays until the new one.
-    pub async fn reopen(&self, id: &InterviewId, at: Timestamp) -> Result<Record, StoreError> {
+    pub async fn reopen(&self, id: &InterviewId, at: Timestamp) -> Result<Moved, StoreError> {
         let id = id.clone();
         self.write(move |books| books.reopen(&id, at)).await
     }
@@ -226,34 +228,35 @@ impl Store {
         self.write(move |books| books.delete(&id)).await
     }
 
-    // ---- Reads. They wait for the round that is being written, which is as long as the disk needs for a sync.
+    // ---- Reads. They wait for the round that is being written, which is as long as the disk needs for a sync. What a round that failed has changed
+    // is [`StoreError::Uncertain`] from then on; so is whatever is of all interviews.
 
     pub fn view(&self, id: &InterviewId) -> Result<Option<View>, StoreError> {
-        self.read(format_args!("the interview {id}"), |shelf| reads::view(shelf, id))
+        self.read_of(id, format_args!("the interview {id}"), |shelf| reads::view(shelf, id))
     }
 
     /// The newest report; of an earlier generation while a retry runs.
     pub fn report(&self, id: &InterviewId) -> Result<Option<Report>, StoreError> {
-        self.read(format_args!("the report of the interview {id}"), |shelf| {
+        self.read_of(id, format_args!("the report of the interview {id}"), |shelf| {
             reads::report(shelf, id)
         })
     }
 
     /// As [`Store::report`], the JSON object as it was stored.
     pub fn report_json(&self, id: &InterviewId) -> Result<Option<String>, StoreError> {
-        self.read(format_args!("the report of the interview {id}"), |shelf| {
+        self.read_of(id, format_args!("the report of the interview {id}"), |shelf| {
             reads::report_json(shelf, id)
         })
     }
 
     /// The interviews that are open, scoring or reporting, in the order of their submission, and those of them that cannot be read.
     pub fn unfinished(&self) -> Result<Unfinished, StoreError> {
-        self.read("the list of unfinished interviews", reads::unfinished)
+        self.read_all("the list of unfinished interviews", reads::unfinished)
     }
 
     /// At most `limit` interviews (at least one), oldest first. `after` is the `next` of an earlier page, with the same `state`.
     pub fn list(&self, state: Option<InterviewState>, limit: usize, after: Option<&str>) -> Result<Page, StoreError> {
-        self.read("the list of interviews", |shelf| {
+        self.read_all("the list of interviews", |shelf| {
             reads::list(shelf, state, limit, after)
         })
     }
@@ -328,6 +331,7 @@ impl Store {
         let work = Box::new(Verb {
             verb,
             is_patient,
+            is_begun: false,
             result: None,
             reply,
         });
@@ -336,6 +340,23 @@ impl Store {
             .await
             .map_err(|_| StoreError::ShutDown)?;
         result.await.unwrap_or(Err(StoreError::ShutDown))
+    }
+
+    fn read_of<T>(
+        &self,
+        id: &InterviewId,
+        what: impl Display,
+        look: impl FnOnce(&Shelf) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.read(what, |shelf| shelf.sure_of(id).and_then(|()| look(shelf)))
+    }
+
+    fn read_all<T>(
+        &self,
+        what: impl Display,
+        look: impl FnOnce(&Shelf) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.read(what, |shelf| shelf.sure_of_all().and_then(|()| look(shelf)))
     }
 
     fn read<T>(&self, what: impl Display, look: impl FnOnce(&Shelf) -> Result<T, StoreError>) -> Result<T, StoreError> {

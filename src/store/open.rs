@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::Options;
 use super::census::{self, Census, Disagreement};
+use super::claim::Claim;
 use super::disk::{failed, free_bytes, is_free, sync, wait_until_free};
 use super::error::StoreError;
 use super::format;
@@ -16,8 +17,9 @@ use super::keys;
 use super::shelf::{Changes, Shelf};
 use super::space::Ballast;
 use super::verbs::Counts;
-use super::writer::{OPENING_BYTES, said};
+use super::writer::OPENING_BYTES;
 use crate::crash_points::CrashPoint;
+use crate::domain::privacy::words_of;
 use crate::domain::time::Timestamp;
 
 /// The file that is there while a store is begun: what else is there was told to nobody.
@@ -35,7 +37,7 @@ pub(super) struct Found {
 }
 
 /// Why a try failed.
-enum Failure {
+pub(super) enum Failure {
     /// What is stored is damaged: this much is known.
     Damaged(String),
     Other(StoreError),
@@ -71,14 +73,32 @@ pub(super) fn guarded<T>(what: impl Display, read: impl FnOnce() -> Result<T, St
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
         Err(StoreError::Damaged {
             what: what.to_string(),
-            why: said(&*panic).to_owned(),
+            why: words_of(&*panic).to_owned(),
         })
     })
 }
 
-/// Opens what is there, or begins anew. `path` is absolute; `now` names what has to be moved aside.
-pub(super) fn open(path: &Path, options: &Options, now: Timestamp) -> Result<Found, StoreError> {
+/// Opens what is there, or begins anew. `path` is absolute; `now` names what has to be moved aside. `claim` is taken if it is not there yet, before
+/// anything is looked at. `is_first`: whether nobody works on what is stored yet. Only then may another store take its place: numbers begin anew in
+/// that.
+pub(super) fn open(
+    path: &Path,
+    options: &Options,
+    now: Timestamp,
+    claim: &mut Option<Claim>,
+    is_first: bool,
+) -> Result<Found, StoreError> {
+    let damaged = |why: String| {
+        let what = format!("the store at {}", path.display());
+        Err(StoreError::Damaged { what, why })
+    };
+    if !is_first && !has_begun(path) {
+        return damaged("it is not there any more".to_owned());
+    }
     make_folder(path)?;
+    if claim.is_none() {
+        *claim = Some(Claim::take(path)?);
+    }
     let mut notes = Vec::new();
     tidy(path, now, &mut notes)?;
     let first = match attempt(path, options) {
@@ -94,8 +114,7 @@ pub(super) fn open(path: &Path, options: &Options, now: Timestamp) -> Result<Fou
         )));
     }
     if options.leaves_damage {
-        let what = format!("the store at {}", path.display());
-        return Err(StoreError::Damaged { what, why: first });
+        return damaged(first);
     }
     let second = if set_aside_snapshots(path, now, &mut notes)? {
         wait_until_free(path);
@@ -107,12 +126,18 @@ pub(super) fn open(path: &Path, options: &Options, now: Timestamp) -> Result<Fou
     } else {
         first
     };
+    if !is_first {
+        return damaged(second);
+    }
     // What was moved aside goes with the rest, but nobody needs the ballast there.
     notes.clear();
     let ballast = Ballast::new(path, options.reserve).give_up();
     ballast.map_err(|source| failed("give up the ballast in", path, source))?;
     quarantine(path, &second, now, &mut notes)?;
     make_folder(path)?;
+    // What was claimed has gone away with the rest.
+    *claim = None;
+    *claim = Some(Claim::take(path)?);
     match attempt(path, options) {
         Ok((shelf, census)) => Ok(found(shelf, census, notes)),
         Err(Failure::Other(error)) => Err(error),
@@ -155,7 +180,7 @@ fn make_folder(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Opens sled and reads everything that starting needs. sled panics on some damage; that is damage too.
-fn attempt(path: &Path, options: &Options) -> Result<(Shelf, Census), Failure> {
+pub(super) fn attempt(path: &Path, options: &Options) -> Result<(Shelf, Census), Failure> {
     let begun = has_begun(path);
     if !begun {
         mark_unborn(path).map_err(|source| failed("begin the store in", path, source))?;
@@ -181,13 +206,23 @@ fn attempt(path: &Path, options: &Options) -> Result<(Shelf, Census), Failure> {
         }
         Ok((shelf, census))
     }));
-    let opened = opened.unwrap_or_else(|panic| Err(Failure::Damaged(said(&*panic).to_owned())));
+    let opened = opened.unwrap_or_else(|panic| Err(Failure::Damaged(words_of(&*panic).to_owned())));
     match opened {
-        // Somebody was faster than us after our look at the lock.
-        Err(Failure::Other(StoreError::Sled { .. })) if matches!(is_free(path), Ok(false)) => {
+        Err(Failure::Other(error)) if is_lock(&error) => {
             Err(Failure::Other(StoreError::Locked { path: path.to_owned() }))
         }
         other => other,
+    }
+}
+
+/// Whether sled says that its data file is locked, if only by somebody who looked.
+fn is_lock(error: &StoreError) -> bool {
+    match error {
+        StoreError::Sled {
+            source: sled::Error::Io(error),
+            ..
+        } => error.to_string().starts_with("could not acquire lock"),
+        _ => false,
     }
 }
 
@@ -200,6 +235,18 @@ fn mark_born(path: &Path) -> io::Result<()> {
     sync(&path.join("db"))?;
     fs::remove_file(path.join(UNBORN))?;
     sync(path)
+}
+
+/// Whether there is a store in the folder, sound or not; nothing is changed.
+pub fn is_there(store: &Path) -> Result<bool, StoreError> {
+    let entries = match names(store) {
+        Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    // What a kill kept from being begun is none.
+    let has = |name: &str| entries.iter().any(|entry| entry == name);
+    let is_trace = |name: &String| ["db", "conf", census::FACTS].contains(&name.as_str()) || name.starts_with("snap.");
+    Ok(!has(UNBORN) && entries.iter().any(is_trace))
 }
 
 /// Whether there was ever something in the folder.
@@ -215,7 +262,7 @@ fn database(path: &Path, options: &Options) -> Result<Shelf, StoreError> {
         doing: format!("open the store at {}", path.display()),
         source,
     })?;
-    Ok(Shelf { db })
+    Ok(Shelf::of(db))
 }
 
 /// Opens a closed store once more and closes it: sled writes a snapshot of what it opens, and does not read past it in its log again, where damage
@@ -263,6 +310,7 @@ fn is_damage(error: &sled::Error) -> bool {
 /// Removes what sled would stumble over: a store that a kill kept from being begun, which looks like one that was damaged; a snapshot that a kill or a full disk kept from being finished, which it takes for the newest, and
 /// settings that are damaged, which it makes anew.
 fn tidy(path: &Path, now: Timestamp, notes: &mut Vec<String>) -> Result<(), StoreError> {
+    // Programs that know nothing of the claim may have it open.
     if !is_free(path).map_err(|source| failed("look for the lock of", path, source))? {
         return Err(StoreError::Locked { path: path.to_owned() });
     }
@@ -304,6 +352,7 @@ fn set_aside(file: &Path, now: Timestamp) -> Result<PathBuf, StoreError> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let aside = unused(&file.with_file_name(format!("bad-{name}-{}", seconds(now))));
     fs::rename(file, &aside).map_err(|source| failed("move aside", file, source))?;
+    CrashPoint::PartMovedAside.reached();
     Ok(aside)
 }
 
@@ -340,6 +389,7 @@ fn quarantine(path: &Path, why: &str, now: Timestamp, notes: &mut Vec<String>) -
     if let Some(parent) = path.parent() {
         sync(parent).map_err(|source| failed("sync", parent, source))?;
     }
+    CrashPoint::StoreMovedAside.reached();
     let (path, away) = (path.display(), away.display());
     let note = format!(
         "the store at {path} is damaged ({why}); it was moved as a whole to {away}, and an empty one was begun: interviews and reports from \

@@ -55,6 +55,7 @@ pub struct Accept {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     pub record: Record,
+    pub state: InterviewState,
     pub created: bool,
 }
 
@@ -65,12 +66,30 @@ pub struct Added {
     pub created: bool,
 }
 
-/// What became of an outcome.
+/// The interview as a change has left it; `newly` is false if it was so before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    pub record: Record,
+    pub state: InterviewState,
+    pub newly: bool,
+}
+
+/// What became of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    Stored,
+    /// This generation has one, which stays.
+    AlreadyThere,
+    /// Of another generation, or of an interview that is deleted or cancelled.
+    Stale,
+}
+
+/// What became of an outcome.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Recorded {
     Stored,
-    /// The first outcome of an answer in a generation stays.
-    AlreadyThere,
+    /// The first outcome of an answer in a generation stays: this one.
+    AlreadyThere(Box<Outcome>),
     /// Of another generation, of an interview that is deleted or cancelled, or of an answer that it does not have.
     Stale,
 }

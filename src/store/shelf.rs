@@ -1,5 +1,6 @@
 //! Reading from and putting into sled: values in chunks, heads, interviews, outcomes.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
@@ -13,11 +14,22 @@ use super::record::{Head, Record};
 use crate::domain::ids::{AnswerId, InterviewId};
 use crate::domain::interview::{Answer, Candidate, Company, Interview, Language};
 use crate::domain::outcome::Outcome;
+use crate::domain::privacy::place_of;
 use crate::domain::state::InterviewState;
 
 /// The open database.
 pub(super) struct Shelf {
     pub db: sled::Db,
+    /// What became of the round that failed; there is no other after it.
+    pub doubt: Option<Doubt>,
+}
+
+/// Changes that sled shows and that may not last.
+pub(super) struct Doubt {
+    /// The interviews that they are of.
+    pub of: HashSet<InterviewId>,
+    /// Why nobody knows.
+    pub reason: String,
 }
 
 /// A value, put together, with its key without the chunk.
@@ -69,11 +81,33 @@ impl Parts {
     /// `what` names the interview in errors.
     pub fn interview(&self, what: &impl Display) -> Result<Interview, StoreError> {
         let text = serde_json::to_string(self).expect("a field of JSON texts is a JSON text");
-        serde_json::from_str(&text).map_err(|source| format::unreadable(what, source))
+        serde_json::from_str(&text).map_err(|error| format::unreadable(what, place_of(&error)))
     }
 }
 
 impl Shelf {
+    pub fn of(db: sled::Db) -> Self {
+        Self { db, doubt: None }
+    }
+
+    /// An error if what is shown of this interview may not last.
+    pub fn sure_of(&self, id: &InterviewId) -> Result<(), StoreError> {
+        match &self.doubt {
+            Some(doubt) if doubt.of.contains(id) => Err(doubt.told(format!("the last change of the interview {id}"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// An error if what is shown of any interview may not last.
+    pub fn sure_of_all(&self) -> Result<(), StoreError> {
+        match &self.doubt {
+            Some(doubt) if !doubt.of.is_empty() => {
+                Err(doubt.told(format!("the last change of {} interviews", doubt.of.len())))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The number that the next interview or generation gets.
     pub fn next_number(&self) -> Result<u64, StoreError> {
         let what = "the store's counter";
@@ -235,6 +269,15 @@ impl Changes {
             self.remove(key?);
         }
         Ok(())
+    }
+}
+
+impl Doubt {
+    fn told(&self, what: String) -> StoreError {
+        StoreError::Uncertain {
+            what,
+            reason: self.reason.clone(),
+        }
     }
 }
 

@@ -15,6 +15,13 @@ pub struct Reserve {
     pub floor_bytes: u64,
 }
 
+impl Reserve {
+    /// Bytes that must be free, beside the ballast that may lie in the store's folder, for new interviews to be taken.
+    pub fn needed_bytes(self, store: &Path) -> u64 {
+        Ballast::new(store, self).needed_bytes()
+    }
+}
+
 /// What an interview of the usual size takes.
 const INTERVIEW_BYTES: u64 = 256 * 1024;
 
@@ -78,7 +85,12 @@ impl Ballast {
 
     /// Whether so much leaves too little for what is new.
     pub fn is_short(&self, free: u64) -> bool {
-        free <= self.wanted_bytes().saturating_add(INTERVIEW_BYTES)
+        free < self.needed_bytes()
+    }
+
+    /// What must be free for what is new.
+    fn needed_bytes(&self) -> u64 {
+        self.wanted_bytes().saturating_add(INTERVIEW_BYTES).saturating_add(1)
     }
 
     /// What may be written while so much is free.
@@ -203,6 +215,17 @@ mod tests {
         assert_eq!(room(0), (0, 0));
         ballast.put_in_place().unwrap();
         assert_eq!(ballast.room(6_000_000).for_new, 2_000_000);
+    }
+
+    #[test]
+    fn what_must_be_free_is_the_floor_an_interview_and_the_ballast_where_it_lacks() {
+        let folder = tempfile::tempdir().unwrap();
+        let ballast = ballast(folder.path());
+        let needed = |ballast: &Ballast| ballast.reserve.needed_bytes(folder.path());
+        assert_eq!(needed(&ballast), 4_000_000 + 1_000_000 + INTERVIEW_BYTES + 1);
+        ballast.put_in_place().unwrap();
+        assert_eq!(needed(&ballast), 4_000_000 + INTERVIEW_BYTES + 1);
+        assert!(ballast.is_short(needed(&ballast) - 1) && !ballast.is_short(needed(&ballast)));
     }
 
     #[test]

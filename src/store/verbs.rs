@@ -2,12 +2,15 @@
 
 mod restore;
 
+use std::collections::HashSet;
+
 use super::census;
 use super::error::StoreError;
+use super::format;
 use super::keys;
 use super::open::guarded;
 use super::reads;
-use super::record::{Accept, Accepted, Added, Head, Phase, Record, Recorded, ReportHead, View};
+use super::record::{Accept, Accepted, Added, Finished, Head, Moved, Phase, Record, Recorded, ReportHead, View};
 use super::shelf::{Changes, Shelf};
 use super::space::{Purpose, Room};
 use crate::domain::ids::{AnswerId, InterviewId};
@@ -32,6 +35,8 @@ pub(super) struct Books<'a> {
     counts: Counts,
     changed: bool,
     room: Room,
+    /// The interviews that were changed, or were about to be.
+    touched: HashSet<InterviewId>,
     failure: Option<sled::Error>,
 }
 
@@ -52,6 +57,7 @@ impl<'a> Books<'a> {
             counts,
             changed: false,
             room,
+            touched: HashSet::new(),
             failure: None,
         }
     }
@@ -62,6 +68,10 @@ impl<'a> Books<'a> {
 
     pub fn has_changed(&self) -> bool {
         self.changed
+    }
+
+    pub fn into_touched(self) -> HashSet<InterviewId> {
+        self.touched
     }
 
     /// An error if a write went wrong.
@@ -77,7 +87,12 @@ impl<'a> Books<'a> {
                 let text = format!("the interview {id} is there already, with another {field}");
                 return Err(StoreError::Conflict(text));
             }
-            return Ok(Accepted { record, created: false });
+            let (state, _) = self.shelf.standing(sequence, &head)?;
+            return Ok(Accepted {
+                record,
+                state,
+                created: false,
+            });
         }
         let answers = new.interview.answers();
         if answers.is_empty() && !new.stays_open {
@@ -108,10 +123,12 @@ impl<'a> Books<'a> {
         if self.shelf.value(&rubric)?.is_none() {
             changes.put(&rubric, &new.rubric_text.as_ref());
         }
-        self.commit(changes, Purpose::New)?;
-        self.counts.moved(None, Some(head.state(false)));
+        self.commit(id, changes, Purpose::New)?;
+        let state = head.state(false);
+        self.counts.moved(None, Some(state));
         Ok(Accepted {
             record: head.record(number, new.interview.clone()),
+            state,
             created: true,
         })
     }
@@ -149,15 +166,15 @@ impl<'a> Books<'a> {
         changes.put_answer(sequence, head.answers, answer);
         head.answers += 1;
         changes.put_head(sequence, &head);
-        self.commit(changes, Purpose::New)?;
+        self.commit(id, changes, Purpose::New)?;
         let record = self.shelf.record(sequence, &head)?;
         Ok(Added { record, created: true })
     }
 
-    pub fn close(&mut self, id: &InterviewId, at: Timestamp) -> Result<(Record, bool), StoreError> {
+    pub fn close(&mut self, id: &InterviewId, at: Timestamp) -> Result<Moved, StoreError> {
         let (sequence, mut head) = self.known(id)?;
         match head.phase {
-            Phase::Finished => return Ok((self.shelf.record(sequence, &head)?, false)),
+            Phase::Finished => return self.moved(sequence, &head, false),
             Phase::Cancelled => {
                 let text = format!("the interview {id} is cancelled; it cannot be finished");
                 return Err(StoreError::Conflict(text));
@@ -167,12 +184,13 @@ impl<'a> Books<'a> {
         }
         head.phase = Phase::Finished;
         head.due_since = Some(at);
+        // Read before the change: an error must mean that there was none.
+        let moved = self.moved(sequence, &head, true)?;
         let mut changes = Changes::default();
         changes.put_head(sequence, &head);
-        self.commit(changes, Purpose::Rest)?;
-        let (state, _) = self.shelf.standing(sequence, &head)?;
-        self.counts.moved(Some(InterviewState::Open), Some(state));
-        Ok((self.shelf.record(sequence, &head)?, true))
+        self.commit(id, changes, Purpose::Rest)?;
+        self.counts.moved(Some(InterviewState::Open), Some(moved.state));
+        Ok(moved)
     }
 
     pub fn record(
@@ -189,25 +207,26 @@ impl<'a> Books<'a> {
             return Ok(Recorded::Stale);
         };
         let key = keys::outcome(sequence, generation, index);
-        if self.shelf.value(&key)?.is_some() {
-            return Ok(Recorded::AlreadyThere);
+        if let Some(bytes) = self.shelf.value(&key)? {
+            let first = format::decode(format_args!("the outcome of {answer} of the interview {id}"), &bytes)?;
+            return Ok(Recorded::AlreadyThere(Box::new(first)));
         }
-        let (before, _) = self.shelf.standing(sequence, &head)?;
+        let (before, ended) = self.shelf.standing(sequence, &head)?;
         let mut changes = Changes::default();
         changes.put(&key, outcome);
-        self.commit(changes, Purpose::Rest)?;
-        let (after, _) = self.shelf.standing(sequence, &head)?;
+        self.commit(id, changes, Purpose::Rest)?;
+        let after = head.state(ended + 1 == head.answers);
         self.counts.moved(Some(before), Some(after));
         Ok(Recorded::Stored)
     }
 
-    pub fn finish(&mut self, id: &InterviewId, generation: u64, report: &Report) -> Result<bool, StoreError> {
+    pub fn finish(&mut self, id: &InterviewId, generation: u64, report: &Report) -> Result<Finished, StoreError> {
         let Some((sequence, mut head)) = self.current(id, generation)? else {
-            return Ok(false);
+            return Ok(Finished::Stale);
         };
         let (before, _) = self.shelf.standing(sequence, &head)?;
         if before.is_reported() {
-            return Ok(false);
+            return Ok(Finished::AlreadyThere);
         }
         if before != InterviewState::Reporting {
             let text = format!("the interview {id} is {}; its report is not due", before.as_str());
@@ -220,12 +239,12 @@ impl<'a> Books<'a> {
         changes.put(&key, report);
         changes.put_head(sequence, &head);
         changes.remove(keys::unfinished(sequence));
-        self.commit(changes, Purpose::Rest)?;
+        self.commit(id, changes, Purpose::Rest)?;
         self.counts.moved(Some(before), Some(head.state(true)));
-        Ok(true)
+        Ok(Finished::Stored)
     }
 
-    pub fn reopen(&mut self, id: &InterviewId, at: Timestamp) -> Result<Record, StoreError> {
+    pub fn reopen(&mut self, id: &InterviewId, at: Timestamp) -> Result<Moved, StoreError> {
         let (sequence, mut head) = self.known(id)?;
         let (before, _) = self.shelf.standing(sequence, &head)?;
         let narrated = head.report.is_some_and(|report| report.has_narrative);
@@ -249,17 +268,22 @@ impl<'a> Books<'a> {
         let kept = earlier
             .iter()
             .filter(|(_, o)| !matches!(o.verdict, Verdict::Unscored { .. }));
-        for (index, outcome) in kept {
+        let kept: Vec<_> = kept.collect();
+        for (index, outcome) in &kept {
             changes.put(&keys::outcome(sequence, number, *index), outcome);
         }
         head.generation = number;
         head.due_since = Some(at);
         changes.put_head(sequence, &head);
         changes.insert(keys::unfinished(sequence), b"");
-        self.commit(changes, Purpose::New)?;
-        let (after, _) = self.shelf.standing(sequence, &head)?;
-        self.counts.moved(Some(before), Some(after));
-        self.shelf.record(sequence, &head)
+        let moved = Moved {
+            record: self.shelf.record(sequence, &head)?,
+            state: head.state(kept.len() == head.answers),
+            newly: true,
+        };
+        self.commit(id, changes, Purpose::New)?;
+        self.counts.moved(Some(before), Some(moved.state));
+        Ok(moved)
     }
 
     pub fn cancel(&mut self, id: &InterviewId) -> Result<(Record, bool), StoreError> {
@@ -282,9 +306,10 @@ impl<'a> Books<'a> {
         changes.clear(self.shelf, &keys::report(sequence))?;
         changes.put_head(sequence, &head);
         changes.remove(keys::unfinished(sequence));
-        self.commit(changes, Purpose::Rest)?;
+        let record = self.shelf.record(sequence, &head)?;
+        self.commit(id, changes, Purpose::Rest)?;
         self.counts.moved(Some(before), Some(InterviewState::Cancelled));
-        Ok((self.shelf.record(sequence, &head)?, true))
+        Ok((record, true))
     }
 
     /// Gives what it was; `None` if that could not be read, which does not keep it from being erased.
@@ -302,9 +327,17 @@ impl<'a> Books<'a> {
         changes.remove(keys::head(sequence));
         changes.remove(keys::unfinished(sequence));
         changes.remove(keys::id(id.as_str()));
-        self.commit(changes, Purpose::Rest)?;
+        self.commit(id, changes, Purpose::Rest)?;
         self.counts.moved(before, None);
         Ok(was)
+    }
+
+    fn moved(&self, sequence: u64, head: &Head, newly: bool) -> Result<Moved, StoreError> {
+        Ok(Moved {
+            record: self.shelf.record(sequence, head)?,
+            state: self.shelf.standing(sequence, head)?.0,
+            newly,
+        })
     }
 
     fn known(&self, id: &InterviewId) -> Result<(u64, Head), StoreError> {
@@ -318,7 +351,7 @@ impl<'a> Books<'a> {
     }
 
     /// Nothing is tried that would leave the disk too full.
-    fn commit(&mut self, changes: Changes, purpose: Purpose) -> Result<(), StoreError> {
+    fn commit(&mut self, id: &InterviewId, changes: Changes, purpose: Purpose) -> Result<(), StoreError> {
         let needed = changes.bytes.saturating_mul(COPIES).saturating_add(PAGES_BYTES);
         if needed > self.room.of(purpose) {
             return Err(StoreError::Full(format!(
@@ -328,6 +361,7 @@ impl<'a> Books<'a> {
         }
         self.room.take(needed);
         self.changed = true;
+        self.touched.insert(id.clone());
         self.shelf.db.apply_batch(changes.batch).map_err(|source| {
             self.failure = Some(source.clone());
             StoreError::Sled {

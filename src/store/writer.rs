@@ -1,8 +1,10 @@
 //! The one thread that writes: it takes all verbs that wait, applies them, makes them durable together, and answers them.
 //!
-//! Where the disk is full, verbs that can wait are held until there is room, and sled, which does not get over a full disk, is opened again.
+//! Where the disk is full, verbs that can wait are held until there is room, and sled, which does not get over a full disk, is opened again. What
+//! a round that failed has changed is in doubt until then, and nobody is told of it.
 
 use std::any::Any;
+use std::error::Error as _;
 use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -12,13 +14,15 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Options;
+use super::claim::Claim;
 use super::disk::{self, Durable};
 use super::error::StoreError;
 use super::open;
-use super::shelf::Shelf;
+use super::shelf::{Doubt, Shelf};
 use super::space::{Ballast, Room, is_full};
 use super::verbs::{Books, Counts};
 use crate::crash_points::CrashPoint;
+use crate::domain::privacy::words_of;
 use crate::domain::time::Timestamp;
 
 /// Verbs that may wait, and the most of them that share one flush.
@@ -33,8 +37,32 @@ pub enum Trouble {
     Short(String),
     /// The disk is full: nothing is written until there is room and sled has been opened again.
     Full(String),
+    /// sled could not be opened again, though not for want of room: this is tried again and again.
+    Shut(String),
     /// Nobody knows what of the last writes will be there: nothing is written before a restart.
     Broken(String),
+}
+
+impl Trouble {
+    /// Whether opening sled again ends it.
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Full(_) | Self::Shut(_))
+    }
+
+    fn reason(&self) -> &str {
+        match self {
+            Self::Short(reason) | Self::Full(reason) | Self::Shut(reason) | Self::Broken(reason) => reason,
+        }
+    }
+
+    /// What is said to whoever asks meanwhile: nothing was changed.
+    fn refusal(&self) -> StoreError {
+        match self {
+            Self::Full(reason) => StoreError::Full(reason.clone()),
+            Self::Shut(reason) => StoreError::Shut(reason.clone()),
+            Self::Broken(reason) | Self::Short(reason) => StoreError::Broken(reason.clone()),
+        }
+    }
 }
 
 impl Display for Trouble {
@@ -42,6 +70,10 @@ impl Display for Trouble {
         match self {
             Self::Short(reason) => write!(f, "the store takes no new interviews: {reason}"),
             Self::Full(reason) => write!(f, "the store waits for room: {reason}"),
+            Self::Shut(reason) => write!(
+                f,
+                "the store cannot be opened again, which is tried every second: {reason}"
+            ),
             Self::Broken(reason) => write!(f, "the store takes no more writes: {reason}"),
         }
     }
@@ -78,9 +110,8 @@ impl Shared {
     /// Why there is no shelf.
     pub fn why_shut(&self) -> StoreError {
         match self.trouble() {
-            Some(Trouble::Full(reason)) => StoreError::Full(reason),
-            Some(Trouble::Broken(reason)) => StoreError::Broken(reason),
             Some(Trouble::Short(_)) | None => StoreError::ShutDown,
+            Some(trouble) => trouble.refusal(),
         }
     }
 }
@@ -96,9 +127,9 @@ pub(super) enum Message {
 pub(super) trait Work: Send {
     /// May come again, if the verb was held.
     fn apply(&mut self, books: &mut Books<'_>);
-    /// Whether it rather waits for room than be answered.
+    /// Whether it rather waits than be answered. `stopped`: why nothing is written.
     fn can_wait(&self, stopped: Option<&Trouble>) -> bool;
-    /// `stopped`: why the round was not made durable.
+    /// `stopped`: why its round was not made durable, or there was none.
     fn answer(self: Box<Self>, stopped: Option<&Trouble>);
 }
 
@@ -106,6 +137,8 @@ pub(super) trait Work: Send {
 pub(super) struct Verb<F, T> {
     pub verb: F,
     pub is_patient: bool,
+    /// Whether it was applied, if perhaps not to its end.
+    pub is_begun: bool,
     pub result: Option<Result<T, StoreError>>,
     pub reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -116,21 +149,25 @@ where
     T: Send,
 {
     fn apply(&mut self, books: &mut Books<'_>) {
+        self.is_begun = true;
         self.result = Some((self.verb)(books));
     }
 
     fn can_wait(&self, stopped: Option<&Trouble>) -> bool {
-        let lacks_room = match stopped {
-            Some(trouble) => matches!(trouble, Trouble::Full(_)),
+        let may_be_done_later = match stopped {
+            Some(trouble) => trouble.is_passing(),
             None => matches!(self.result, Some(Err(StoreError::Full(_)))),
         };
-        self.is_patient && lacks_room
+        self.is_patient && may_be_done_later
     }
 
     fn answer(self: Box<Self>, stopped: Option<&Trouble>) {
         let result = match (stopped, self.result) {
-            (Some(Trouble::Full(reason)), _) => Err(StoreError::Full(reason.clone())),
-            (Some(Trouble::Broken(reason) | Trouble::Short(reason)), _) => Err(StoreError::Broken(reason.clone())),
+            (Some(trouble), _) if self.is_begun => Err(StoreError::Uncertain {
+                what: "what was asked for".to_owned(),
+                reason: trouble.reason().to_owned(),
+            }),
+            (Some(trouble), _) => Err(trouble.refusal()),
             (None, Some(result)) => result,
             (None, None) => Err(StoreError::ShutDown),
         };
@@ -144,7 +181,11 @@ pub(super) struct Writer {
     disk: Box<dyn Durable>,
     ballast: Ballast,
     options: Options,
-    /// Verbs that wait for room, in the order in which they came.
+    /// Held from the first opening on, whether or not sled is open.
+    claim: Option<Claim>,
+    /// Whether others may be at work on what is stored.
+    was_open: bool,
+    /// Verbs that wait, in the order in which they came.
     held: Vec<Box<dyn Work>>,
 }
 
@@ -155,6 +196,8 @@ impl Writer {
             shared,
             disk,
             options,
+            claim: None,
+            was_open: false,
             held: Vec::new(),
         }
     }
@@ -270,9 +313,21 @@ impl Writer {
             Ok(books.counts())
         }));
         let panicked =
-            |panic: Box<dyn Any + Send>| Err(Trouble::Broken(format!("a write panicked: {}", said(&*panic))));
-        *lock(&self.shared.counts) = ran.unwrap_or_else(panicked)?;
-        Ok(())
+            |panic: Box<dyn Any + Send>| Err(Trouble::Broken(format!("a write panicked: {}", words_of(&*panic))));
+        let touched = books.into_touched();
+        match ran.unwrap_or_else(panicked) {
+            Ok(counts) => {
+                *lock(&self.shared.counts) = counts;
+                Ok(())
+            }
+            Err(trouble) => {
+                shelf.doubt = Some(Doubt {
+                    of: touched,
+                    reason: trouble.reason().to_owned(),
+                });
+                Err(trouble)
+            }
+        }
     }
 
     /// Measures what may be written, and gives up the ballast if that is too little.
@@ -292,13 +347,16 @@ impl Writer {
             ))
         });
         let mut trouble = lock(&self.shared.trouble);
+        let is_stopped = trouble
+            .as_ref()
+            .is_some_and(|trouble| !matches!(trouble, Trouble::Short(_)));
         match (&*trouble, &short) {
-            (Some(Trouble::Full(_) | Trouble::Broken(_)), _) => {}
+            _ if is_stopped => {}
             (None, Some(short)) => tracing::error!("{short}"),
             (Some(_), None) => tracing::info!("there is room on the disk again: the store takes new interviews"),
             _ => {}
         }
-        if !matches!(&*trouble, Some(Trouble::Full(_) | Trouble::Broken(_))) {
+        if !is_stopped {
             *trouble = short;
         }
         self.ballast.room(free)
@@ -329,7 +387,7 @@ impl Writer {
     /// had to say if it has been opened.
     fn tend(&mut self, now: Timestamp) -> Option<Vec<String>> {
         let opened = match self.stopped() {
-            Some(Trouble::Full(_)) => self.open_again(now),
+            Some(trouble) if trouble.is_passing() => self.open_again(now),
             _ => None,
         };
         if self.stopped().is_none() {
@@ -352,14 +410,16 @@ impl Writer {
         }
         match self.open(now) {
             Ok(notes) => {
-                tracing::info!("there is room on the disk again: the store has been opened");
+                tracing::info!("the store has been opened again");
                 Some(notes)
             }
             Err(error) => {
-                *lock(&self.shared.trouble) = Some(match error.is_full() {
-                    true => Trouble::Full(full(&error)),
-                    false => Trouble::Broken(error.to_string()),
-                });
+                let stays = why_shut(&error);
+                let mut trouble = lock(&self.shared.trouble);
+                if trouble.as_ref() != Some(&stays) {
+                    tracing::error!("{stays}");
+                    *trouble = Some(stays);
+                }
                 None
             }
         }
@@ -373,8 +433,12 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let mut guard = write(&shared.shelf);
         close(&shared, guard.take());
-        let found = open::open(&shared.path, &self.options, now)?;
-        self.disk.open()?;
+        let found = open::open(&shared.path, &self.options, now, &mut self.claim, !self.was_open)?;
+        if let Err(error) = self.disk.open() {
+            close(&shared, Some(found.shelf));
+            return Err(error);
+        }
+        self.was_open = true;
         *lock(&shared.counts) = found.counts;
         *lock(&shared.trouble) = None;
         *guard = Some(found.shelf);
@@ -388,7 +452,7 @@ impl Writer {
         Ok(found.notes)
     }
 
-    /// Closes the database and returns when its lock is free.
+    /// Closes the database and gives the store up: others may open it when this returns.
     pub fn release(&mut self) {
         let shelf = write(&self.shared.shelf).take();
         let was_well = shelf.is_some() && self.stopped().is_none();
@@ -400,6 +464,7 @@ impl Writer {
         {
             tracing::warn!(%error, "the next opening cannot hold the store against this stop");
         }
+        self.claim = None;
     }
 }
 
@@ -429,17 +494,24 @@ fn full(error: &StoreError) -> String {
     }
 }
 
-fn mib(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+/// Why sled could not be opened again. After a failed sync nobody knows what the kernel has dropped, and a damaged store is moved aside by the next
+/// start; anything else may pass.
+fn why_shut(error: &StoreError) -> Trouble {
+    let told = || match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    match error {
+        StoreError::Io { doing: disk::SYNC, .. } | StoreError::Damaged { .. } | StoreError::Broken(_) => {
+            Trouble::Broken(told())
+        }
+        _ if error.is_full() => Trouble::Full(full(error)),
+        _ => Trouble::Shut(told()),
+    }
 }
 
-/// The words of a panic.
-pub(super) fn said(panic: &(dyn Any + Send)) -> &str {
-    match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
-        (Some(text), _) => text,
-        (_, Some(text)) => text,
-        _ => "without words",
-    }
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 // A panic while one of these was held has made the store broken, or happened in a reader, which changes nothing: what is inside stays usable.

@@ -7,7 +7,7 @@ pub mod process;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
@@ -173,6 +173,15 @@ impl World {
         let mut command = self.program(binary());
         command.args(arguments);
         command
+    }
+
+    /// A verb of the command line with everything that is `set`.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        for set in &self.sets {
+            command.args(["--set", set]);
+        }
+        command.output().unwrap()
     }
 
     fn program(&self, program: &str) -> Command {

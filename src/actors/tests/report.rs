@@ -390,7 +390,7 @@ async fn a_retried_interview_gets_its_second_report() {
     world.ended(&first, "a1", scored("하나")).await;
     world.ended(&first, "a2", unscored("no engine")).await;
     world.narrated(&first, Ok(narrative())).await;
-    let record = world.store.reopen(&interview.id, at(50)).await.unwrap();
+    let record = world.store.reopen(&interview.id, at(50)).await.unwrap().record;
     let outcomes = world.store.view(&interview.id).unwrap().unwrap().outcomes;
     let second = world
         .reopen(&interview, record.sequence, record.generation, outcomes, true)

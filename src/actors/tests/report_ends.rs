@@ -75,13 +75,8 @@ async fn a_report_that_the_store_has_kept_without_knowing_is_told_as_any_other()
     let life = world.open(&interview, true).await;
     world.ended(&life, "a1", scored("하나")).await;
     // As after a disk that was full: it is there, but whoever stored it was told otherwise and comes again.
-    assert!(
-        world
-            .store
-            .finish(&interview.id, life.generation, report)
-            .await
-            .unwrap()
-    );
+    let stored = world.store.finish(&interview.id, life.generation, report).await;
+    assert_eq!(stored.unwrap(), crate::store::Finished::Stored);
     world.narrated(&life, Ok(narrative())).await;
     assert_eq!(world.told.lines().last().unwrap(), "iv1 ready complete 1/1");
     assert_eq!((world.done.borrow().len(), world.counters.snapshot().reports), (1, 1));

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::daemon::backup::Backups;
 use crate::domain::time::Timestamp;
 use crate::socket::client::ClientError;
+use crate::socket::descriptors::needed;
 use crate::socket::listener::PATH_BYTES_MAX;
 use crate::socket::service::Role;
 use crate::socket::view::{DaemonState, Greeting, StatusView};
@@ -23,8 +24,6 @@ const SOCKET: &str = "socket";
 const CLOCK: &str = "clock";
 /// A daemon that is well answers at once.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Descriptors that are no connections: the store, the log, the model, what is accepted to be refused.
-const OTHER_DESCRIPTORS: u64 = 128;
 /// 2025-01-01T00:00:00Z: this program did not exist.
 const LONG_AGO: i64 = 1_735_689_600_000;
 /// What clocks on one network may differ by.
@@ -132,8 +131,9 @@ fn described(name: &str, greeting: &Greeting, status: &StatusView) -> Finding {
 }
 
 pub fn descriptors(config: &Config) -> Finding {
+    // The daemon raises its own limit as far as this one.
     judged(
-        getrlimit(Resource::Nofile).current,
+        getrlimit(Resource::Nofile).maximum,
         u64::from(config.socket.connections_max),
     )
 }
@@ -141,18 +141,18 @@ pub fn descriptors(config: &Config) -> Finding {
 /// `limit`: `None` if there is none.
 fn judged(limit: Option<u64>, connections: u64) -> Finding {
     const CHECK: &str = "descriptors";
-    let needed = connections + OTHER_DESCRIPTORS;
+    let needed = needed(connections);
     match limit {
         Some(limit) if limit < needed => Finding::warning(
             CHECK,
-            format!("`ulimit -n` is {limit} here, and socket.connections_max = {connections} takes some {needed}"),
+            format!("`ulimit -Hn` is {limit} here, and socket.connections_max = {connections} takes {needed}"),
             "raise it (LimitNOFILE= of a service), or lower socket.connections_max",
         ),
         Some(limit) => Finding::ok(
             CHECK,
-            format!("`ulimit -n` is {limit} here, for {connections} connections"),
+            format!("`ulimit -Hn` is {limit} here, for {connections} connections"),
         ),
-        None => Finding::ok(CHECK, "`ulimit -n` has no limit here"),
+        None => Finding::ok(CHECK, "`ulimit -Hn` has no limit here"),
     }
 }
 
@@ -208,9 +208,11 @@ mod tests {
     fn descriptors_are_counted_against_the_connections() {
         assert_eq!(judged(Some(1_024), 256).level, Level::Ok);
         assert_eq!(judged(None, 65_536).level, Level::Ok);
-        let few = judged(Some(256), 256);
+        // As the daemon counts them.
+        assert_eq!(judged(Some(needed(256)), 256).level, Level::Ok);
+        let few = judged(Some(needed(256) - 1), 256);
         assert!(
-            few.level == Level::Warning && few.found.contains("takes some 384"),
+            few.level == Level::Warning && few.found.contains("takes 341"),
             "{few:?}"
         );
     }

@@ -158,7 +158,7 @@ fn rendered(findings: &[Finding], look: Look) -> Vec<String> {
 }
 
 /// The nearest folder that is there: where something that is not there yet would be made.
-fn nearest(path: &std::path::Path) -> &std::path::Path {
+pub(super) fn nearest(path: &std::path::Path) -> &std::path::Path {
     let there = path.ancestors().find(|path| path.exists());
     match there {
         Some(path) if !path.as_os_str().is_empty() => path,

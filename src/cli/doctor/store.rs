@@ -204,12 +204,19 @@ fn room(config: &Config, size: u64) -> Finding {
             return Finding::error(DISK, found, "ask as the daemon's own user");
         }
     };
+    judged_room(free, config.store.reserve().needed_bytes(path), size)
+}
+
+/// `needed`: what the daemon wants to be free.
+fn judged_room(free: u64, needed: u64, size: u64) -> Finding {
     let found = format!("{} are free for the store, which has {}", bytes(free), bytes(size));
-    let floor_mib = config.store.free_floor_mib;
     match free {
-        _ if free < floor_mib << 20 => Finding::error(
+        _ if free < needed => Finding::error(
             DISK,
-            format!("{found}: with less than store.free_floor_mib = {floor_mib} new interviews are refused"),
+            format!(
+                "{found}: new interviews are refused, for which {} must be free (store.free_floor_mib, and what store.ballast_mib still lacks)",
+                bytes(needed)
+            ),
             "make room, or move the store to a larger disk",
         ),
         ..FREE_BYTES_COMFORTABLE => Finding::warning(DISK, found, "make room, or move the store to a larger disk"),
@@ -273,6 +280,14 @@ mod tests {
             "{found:?}"
         );
         assert_eq!(everything(folder.path()), before);
+    }
+
+    #[test]
+    fn a_disk_is_too_full_exactly_where_the_daemon_refuses_what_is_new() {
+        let needed = 64 << 20;
+        assert_eq!(judged_room(needed - 1, needed, 0).level, Level::Error);
+        assert_eq!(judged_room(needed, needed, 0).level, Level::Warning);
+        assert_eq!(judged_room(4 << 30, needed, 0).level, Level::Ok);
     }
 
     #[test]

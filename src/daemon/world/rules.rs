@@ -88,7 +88,7 @@ impl Truth {
         let newest = std::mem::take(&mut self.generations).pop_last();
         self.generations_before = newest.map_or(self.generations_before, |newest| newest + 1);
         for id in ids {
-            let found = process.daemon.store.view(id).unwrap();
+            let found = process.hand.view(id);
             let before = self.seen.get(id).cloned();
             if found == before {
                 continue;
@@ -99,7 +99,7 @@ impl Truth {
             for asked in asked.iter_mut().filter(|asked| asked.id == *id) {
                 asked.views.push(found.clone());
             }
-            match process.daemon.store.report_json(id).unwrap() {
+            match process.hand.report_json(id) {
                 Some(report) => drop(self.reports.insert(id.clone(), report)),
                 None => drop(self.reports.remove(id)),
             }
@@ -271,7 +271,7 @@ impl Truth {
 
     /// One report for this generation, of just these outcomes.
     fn check_report(&self, id: &InterviewId, view: &View, process: &Process) {
-        let report: Report = process.daemon.store.report(id).unwrap().unwrap();
+        let report: Report = process.hand.report(id).unwrap();
         let tell = || format!("{id}: {report:?} of {view:?}");
         let earlier = self.seen.get(id).and_then(|seen| seen.report);
         assert!(

@@ -112,16 +112,35 @@ async fn many_share_one_sync() {
 }
 
 #[tokio::test]
-async fn after_a_failed_sync_nothing_is_written_but_everything_read() {
+async fn after_a_failed_sync_nothing_is_written_and_all_is_read_but_what_nobody_knows() {
     let folder = tempfile::tempdir().unwrap();
     let mut disk = Script::of(folder.path());
     disk.fails_from = 1;
     let store = disk.open(Reserve::default());
     store.accept(whole("before", &["하나"])).await.unwrap();
     assert_eq!(store.trouble(), None);
-    for _ in 0..2 {
-        let error = store.accept(whole("during", &["하나"])).await.unwrap_err();
-        assert!(matches!(error, StoreError::Broken(_)) && error.to_string().contains("the disk is gone"));
+    let error = store.accept(whole("during", &["하나"])).await.unwrap_err();
+    assert!(matches!(error, StoreError::Uncertain { .. }), "{error}");
+    let told = error.to_string();
+    for words in [
+        "it is not known whether what was asked for is stored: a sync failed: the disk is gone",
+        "ask for the same again with the same ids",
+    ] {
+        assert!(told.contains(words), "{told}");
+    }
+    // This one came too late to be tried at all.
+    let error = store.accept(whole("after", &["하나"])).await.unwrap_err();
+    assert!(matches!(error, StoreError::Broken(_)) && error.to_string().contains("the disk is gone"));
+    assert_eq!(store.view(&id("after")).unwrap(), None);
+    for error in [
+        store.view(&id("during")).unwrap_err(),
+        store.report(&id("during")).unwrap_err(),
+        store.report_json(&id("during")).unwrap_err(),
+        store.list(None, 10, None).unwrap_err(),
+        store.unfinished().unwrap_err(),
+        store.export(None).unwrap_err(),
+    ] {
+        assert!(matches!(error, StoreError::Uncertain { .. }), "{error}");
     }
     let trouble = store.trouble().unwrap();
     assert!(
@@ -159,6 +178,17 @@ async fn nothing_is_acknowledged_and_nobody_sees_it_before_a_slow_sync_has_ended
     sync.send(()).unwrap();
     assert!(accepted.await.unwrap().unwrap().created);
     assert!(seen.await.unwrap().is_some(), "a read waits for the sync");
+}
+
+#[tokio::test]
+async fn a_panic_tells_nobody_the_words_that_were_put_together_at_run_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let result = store
+        .write(|_| -> Result<(), StoreError> { panic!("no page for {}", String::from("비밀스러운 답변")) })
+        .await;
+    let told = [result.unwrap_err().to_string(), store.trouble().unwrap()];
+    assert!(told.iter().all(|words| !words.contains("비밀")), "{told:?}");
 }
 
 /// What a power loss in the midst of a sync may leave: the data file as it was at the sync before, with some of what was written since.
@@ -215,7 +245,7 @@ async fn a_verb_that_panics_breaks_the_store_and_not_the_process() {
     let result = store
         .write(|_| -> Result<(), StoreError> { panic!("a page is gone") })
         .await;
-    assert!(matches!(result, Err(StoreError::Broken(text)) if text.contains("a page is gone")));
+    assert!(matches!(result, Err(StoreError::Uncertain { reason, .. }) if reason.contains("a page is gone")));
     assert_eq!(store.going_on(), []);
 }
 
@@ -266,7 +296,8 @@ async fn values_of_every_size_stay_out_of_files_of_their_own() {
     let mut short = long.clone();
     short.answers.clear();
     let generation = first.viewed("large").record.generation;
-    assert!(first.finish(&id("large"), generation, short.clone()).await.unwrap());
+    let finished = first.finish(&id("large"), generation, short.clone()).await;
+    assert_eq!(finished.unwrap(), Finished::Stored);
     drop(first);
     let again = store(folder.path());
     assert_eq!(again.viewed("large").record.interview, accepted.record.interview);

@@ -146,8 +146,8 @@ async fn what_was_imported_goes_on_as_if_it_had_never_been_away() {
     new.end("retried", &[unscored(), scored("new")]).await;
     let report = new.report_on("retried", narrative()).await;
     assert_eq!(new.report(&id("retried")).unwrap(), Some(report));
-    let (record, ended) = new.close(&id("open"), at(80)).await.unwrap();
-    assert!(ended && record.interview.answers().len() == 2);
+    let closed = new.close(&id("open"), at(80)).await.unwrap();
+    assert!(closed.newly && closed.record.interview.answers().len() == 2);
     let later = new.accept(proper(whole("later", &["하나"]))).await.unwrap().record;
     assert!(
         new.unfinished()

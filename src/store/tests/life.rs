@@ -10,7 +10,9 @@ async fn a_retry_keeps_what_is_scored_and_the_old_report_until_the_new_one() {
     store.end("iv", &[scored("kept"), unscored(), scored("too")]).await;
     let old = store.report_on("iv", no_narrative()).await;
     let first = store.viewed("iv").record;
-    let again = store.reopen(&id("iv"), at(50)).await.unwrap();
+    let moved = store.reopen(&id("iv"), at(50)).await.unwrap();
+    assert_eq!(moved.state, InterviewState::Scoring);
+    let again = moved.record;
     assert!(again.generation > first.generation);
     assert_eq!(again.due_since, Some(at(50)));
     let view = store.viewed("iv");
@@ -35,7 +37,8 @@ async fn a_complete_interview_is_retried_only_for_its_narrative() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
     store.complete("iv", no_narrative()).await;
-    store.reopen(&id("iv"), at(50)).await.unwrap();
+    let moved = store.reopen(&id("iv"), at(50)).await.unwrap();
+    assert_eq!(moved.state, InterviewState::Reporting);
     assert_eq!(store.state("iv"), InterviewState::Reporting);
     let error = store.reopen(&id("iv"), at(51)).await.unwrap_err();
     assert!(
@@ -132,7 +135,8 @@ async fn results_of_an_earlier_life_never_reach_a_later_one() {
         .record(&id("iv"), first.generation, &answer_id("a1"), scored("old"))
         .await;
     assert_eq!(late.unwrap(), Recorded::Stale);
-    assert!(!store.finish(&id("iv"), first.generation, old).await.unwrap());
+    let stale = store.finish(&id("iv"), first.generation, old).await;
+    assert_eq!(stale.unwrap(), Finished::Stale);
     assert_eq!(store.viewed("iv").outcomes, [None]);
 }
 

@@ -261,6 +261,11 @@ impl Store {
         disk.open(Reserve::default())
     }
 
+    /// As if sled had met the end of the disk: it is opened again when the store is tended.
+    pub(crate) fn find_the_disk_full(&self) {
+        *lock(&self.inner.shared.trouble) = Some(Trouble::Full("the disk was full at a write".into()));
+    }
+
     fn viewed(&self, text: &str) -> View {
         self.view(&id(text)).unwrap().unwrap()
     }
@@ -290,11 +295,8 @@ impl Store {
     async fn report_on(&self, text: &str, narrative: Result<Narrative, String>) -> Report {
         let view = self.viewed(text);
         let report = report_of(&view, narrative);
-        assert!(
-            self.finish(&id(text), view.record.generation, report.clone())
-                .await
-                .unwrap()
-        );
+        let finished = self.finish(&id(text), view.record.generation, report.clone()).await;
+        assert_eq!(finished.unwrap(), Finished::Stored);
         report
     }
 

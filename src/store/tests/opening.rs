@@ -65,6 +65,74 @@ async fn a_store_in_use_is_refused() {
 }
 
 #[tokio::test]
+async fn what_another_is_about_to_begin_is_not_taken_for_what_a_kill_has_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    fs::create_dir(&path).unwrap();
+    // It has made its files, and sled has not locked its own yet.
+    let claim = claim::Claim::take(&path).unwrap();
+    for name in ["unborn", "db", "conf"] {
+        fs::write(path.join(name), "").unwrap();
+    }
+    assert!(matches!(error(folder.path()), StoreError::Locked { .. }));
+    for name in ["unborn", "db", "conf"] {
+        assert!(path.join(name).exists(), "{name} is the other's");
+    }
+    drop(claim);
+    store(folder.path());
+}
+
+#[tokio::test]
+async fn many_first_starts_at_once_make_one_store_and_the_others_hear_that_it_is_in_use() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let opened: Vec<_> = thread::scope(|scope| {
+            let starts: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| Store::open(&path, &Options::default(), at(1_000))))
+                .collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        let mut stores: Vec<_> = opened
+            .into_iter()
+            .filter_map(|opened| match opened {
+                Ok(opened) => Some(opened),
+                Err(StoreError::Locked { .. }) => None,
+                Err(error) => panic!("{error}"),
+            })
+            .collect();
+        let Some(opened) = stores.pop() else {
+            panic!("nobody has it")
+        };
+        assert!(stores.is_empty() && opened.notes.is_empty(), "{:?}", opened.notes);
+        opened.store.accept(whole("iv", &["하나"])).await.unwrap();
+        opened.store.shut_down().await;
+        assert_eq!(store(folder.path()).counted(), [0, 1, 0, 0, 0, 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_lock_of_sleds_that_another_program_holds_is_told_as_one() {
+    use rustix::fs::{FlockOperation, flock};
+    let folder = tempfile::tempdir().unwrap();
+    let path = filled(folder.path()).await;
+    let data = fs::File::open(path.join("db")).unwrap();
+    flock(&data, FlockOperation::NonBlockingLockExclusive).unwrap();
+    assert!(matches!(error(folder.path()), StoreError::Locked { .. }));
+    // Also if it is locked after the look at it.
+    let mut claim = None;
+    let opened = open::attempt(&path, &Options::default());
+    assert!(matches!(opened, Err(open::Failure::Other(StoreError::Locked { .. }))));
+    assert!(
+        !is_in_use(&path).unwrap(),
+        "a look takes no lock of sled's, nor heeds it"
+    );
+    drop(data);
+    let opened = open::open(&path, &Options::default(), at(1), &mut claim, true);
+    assert!(opened.is_ok_and(|found| found.notes.is_empty()) && is_in_use(&path).unwrap());
+}
+
+#[tokio::test]
 async fn a_newer_version_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = filled(folder.path()).await;
@@ -131,6 +199,8 @@ async fn a_store_beyond_repair_is_moved_away_as_a_whole() {
     assert_eq!(opened.notes.len(), 1, "{:?}", opened.notes);
     assert!(opened.notes[0].contains(&away.display().to_string()) && opened.notes[0].contains("interviewd import"));
     assert_eq!(fs::read(away.join("db")).unwrap(), broken);
+    assert!(claim::Claim::take(&path).is_err(), "the new one is claimed");
+    assert!(claim::Claim::take(&away).is_ok(), "the old one is free");
     assert_eq!(opened.store.counted(), [0; 6]);
     assert!(opened.store.accept(whole("new", &["하나"])).await.unwrap().created);
 }
@@ -283,4 +353,116 @@ async fn a_value_that_lost_a_piece_is_an_error_that_names_it() {
         error,
         "the outcome of the answer 1 of the interview complete is missing from the store"
     );
+}
+
+/// Has the store opened again, as after a disk that was full; gives what opening had to say.
+async fn opened_again(store: &Store) -> Option<Vec<String>> {
+    store.find_the_disk_full();
+    store.tend(at(2_000)).await
+}
+
+#[tokio::test]
+async fn a_store_that_others_work_on_is_never_moved_aside_and_the_next_start_does_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let store = store(folder.path());
+    store.complete("iv", narrative()).await;
+    let generation = store.viewed("iv").record.generation;
+    let db = path.join("db");
+    let length = usize::try_from(fs::metadata(&db).unwrap().len()).unwrap();
+    fs::write(&db, vec![0x5a; length]).unwrap();
+    assert_eq!(opened_again(&store).await, None);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    let trouble = store.trouble().unwrap();
+    assert!(
+        trouble.contains("takes no more writes") && trouble.contains("damaged"),
+        "{trouble}"
+    );
+    let late = store
+        .record(&id("iv"), generation, &answer_id("a1"), scored("late"))
+        .await;
+    assert!(matches!(late, Err(StoreError::Broken(_))), "{late:?}");
+    assert!(matches!(store.view(&id("iv")), Err(StoreError::Broken(_))));
+    store.shut_down().await;
+    let notes = opened(folder.path()).notes;
+    assert!(notes[0].contains("quarantine"), "{notes:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_is_put_aside_when_the_store_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = filled(folder.path()).await;
+    let store = store(folder.path());
+    for snapshot in snapshots(&path) {
+        fs::write(snapshot, "").unwrap();
+    }
+    let notes = opened_again(&store).await.unwrap();
+    assert!(notes.iter().any(|note| note.contains("nothing is lost")), "{notes:?}");
+    assert_eq!(store.trouble(), None);
+    assert_eq!(store.counted(), [0, 1, 0, 1, 0, 0]);
+    assert!(store.accept(whole("new", &["하나"])).await.unwrap().created);
+}
+
+#[tokio::test]
+async fn what_keeps_the_store_from_being_opened_again_may_pass_and_results_wait_for_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let store = store(folder.path());
+    let generation = store.accept(whole("iv", &["하나"])).await.unwrap().record.generation;
+    let (settings, away) = (path.join("conf"), folder.path().join("conf"));
+    fs::rename(&settings, &away).unwrap();
+    fs::create_dir(&settings).unwrap(); // it cannot be read, and that is no damage
+    assert_eq!(opened_again(&store).await, None);
+    let trouble = store.trouble().unwrap();
+    assert!(
+        trouble.contains("cannot be opened again, which is tried every second: cannot read"),
+        "{trouble}"
+    );
+    let refused = store.accept(whole("new", &["하나"])).await;
+    assert!(matches!(refused, Err(StoreError::Shut(_))), "{refused:?}");
+    assert!(matches!(store.view(&id("iv")), Err(StoreError::Shut(_))));
+    let asked = store.clone();
+    let record = tokio::spawn(async move { asked.record(&id("iv"), generation, &answer_id("a1"), scored("a")).await });
+    while !store.trouble().is_some_and(|trouble| trouble.contains("1 results")) {
+        assert_eq!(store.tend(at(2_001)).await, None);
+    }
+    fs::remove_dir(&settings).unwrap();
+    fs::rename(&away, &settings).unwrap();
+    assert_eq!(store.tend(at(2_002)).await, Some(Vec::new()));
+    assert_eq!(record.await.unwrap().unwrap(), Recorded::Stored);
+    assert_eq!((store.trouble(), store.state("iv")), (None, InterviewState::Reporting));
+}
+
+#[tokio::test]
+async fn what_was_in_doubt_is_known_once_the_store_has_been_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    store.accept(whole("iv", &["하나"])).await.unwrap();
+    if let Some(shelf) = &mut *writer::write(&store.inner.shared.shelf) {
+        shelf.doubt = Some(shelf::Doubt {
+            of: [id("iv")].into(),
+            reason: "the disk was full at a flush".into(),
+        });
+    }
+    let error = store.view(&id("iv")).unwrap_err();
+    assert!(
+        error.to_string().contains("the last change of the interview iv"),
+        "{error}"
+    );
+    assert_eq!(opened_again(&store).await, Some(Vec::new()));
+    assert_eq!(store.state("iv"), InterviewState::Scoring);
+    assert_eq!(store.list(None, 10, None).unwrap().interviews.len(), 1);
+}
+
+#[tokio::test]
+async fn a_store_that_has_gone_is_not_begun_anew_under_those_who_work_on_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let store = store(folder.path());
+    store.accept(whole("iv", &["하나"])).await.unwrap();
+    fs::remove_dir_all(&path).unwrap();
+    assert_eq!(opened_again(&store).await, None);
+    let trouble = store.trouble().unwrap();
+    assert!(trouble.contains("it is not there any more"), "{trouble}");
+    assert!(!path.exists());
 }

@@ -100,7 +100,7 @@ async fn results_for_which_there_is_no_room_at_all_are_kept_until_there_is() {
     }
     disk.set_free(20 * MIB);
     store.tend(at(4)).await;
-    assert!(finished.await.unwrap().unwrap());
+    assert_eq!(finished.await.unwrap().unwrap(), Finished::Stored);
     assert_eq!(store.report(&id("iv")).unwrap(), Some(report));
 }
 

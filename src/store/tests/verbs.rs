@@ -100,9 +100,9 @@ async fn answers_come_one_by_one_and_may_be_repeated_at_any_time() {
         store.add_answer(&id("iv"), other.clone(), 2).await,
         Err(StoreError::Conflict(_))
     ));
-    let (record, newly) = store.close(&id("iv"), at(20)).await.unwrap();
-    assert!(newly);
-    assert_eq!(record.due_since, Some(at(20)));
+    let closed = store.close(&id("iv"), at(20)).await.unwrap();
+    assert_eq!((closed.state, closed.newly), (InterviewState::Scoring, true));
+    assert_eq!(closed.record.due_since, Some(at(20)));
     assert!(!store.add_answer(&id("iv"), answer(&["하나"]), 2).await.unwrap().created);
     let late = store
         .add_answer(&id("iv"), answer(&["1", "2", "3"]), 2)
@@ -148,11 +148,13 @@ async fn finishing_may_be_repeated_in_any_later_state_but_cancelled() {
         (store.state("iv"), store.viewed("iv").done()),
         (InterviewState::Open, 1)
     );
-    assert!(store.close(&id("iv"), at(20)).await.unwrap().1);
+    let closed = store.close(&id("iv"), at(20)).await.unwrap();
+    assert_eq!((closed.state, closed.newly), (InterviewState::Reporting, true));
     assert_eq!(store.state("iv"), InterviewState::Reporting);
     store.report_on("iv", narrative()).await;
-    let (record, newly) = store.close(&id("iv"), at(30)).await.unwrap();
-    assert_eq!((record.due_since, newly), (Some(at(20)), false));
+    let again = store.close(&id("iv"), at(30)).await.unwrap();
+    assert_eq!((again.record.due_since, again.newly), (Some(at(20)), false));
+    assert_eq!(again.state, InterviewState::Complete);
     store.accept(whole("other", &["하나"])).await.unwrap();
     store.cancel(&id("other")).await.unwrap();
     assert!(matches!(
@@ -173,7 +175,8 @@ async fn the_first_outcome_of_an_answer_stays() {
             .unwrap()
     };
     assert_eq!(keep("a2", record.generation, scored("first")).await, Recorded::Stored);
-    assert_eq!(keep("a2", record.generation, unscored()).await, Recorded::AlreadyThere);
+    let second = keep("a2", record.generation, unscored()).await;
+    assert_eq!(second, Recorded::AlreadyThere(Box::new(scored("first"))));
     assert_eq!(keep("a3", record.generation, unscored()).await, Recorded::Stale);
     assert_eq!(keep("a1", record.generation + 1, unscored()).await, Recorded::Stale);
     let view = store.viewed("iv");
@@ -199,9 +202,11 @@ async fn a_report_is_taken_once_and_only_when_it_is_due() {
         "{error}"
     );
     store.end("iv", &[scored("a"), unscored()]).await;
-    assert!(!store.finish(&id("iv"), generation + 1, early.clone()).await.unwrap());
+    let other = store.finish(&id("iv"), generation + 1, early.clone()).await;
+    assert_eq!(other.unwrap(), Finished::Stale);
     let report = store.report_on("iv", narrative()).await;
-    assert!(!store.finish(&id("iv"), generation, early).await.unwrap());
+    let second = store.finish(&id("iv"), generation, early).await;
+    assert_eq!(second.unwrap(), Finished::AlreadyThere);
     assert_eq!(store.state("iv"), InterviewState::Partial);
     assert_eq!(store.report(&id("iv")).unwrap(), Some(report.clone()));
     assert_eq!(

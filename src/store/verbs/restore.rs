@@ -1,6 +1,7 @@
 //! Putting an interview of an export into the store, with everything that was known about it.
 
 use super::{Books, keys};
+use crate::domain::privacy::place_of;
 use crate::domain::report::Report;
 use crate::store::error::StoreError;
 use crate::store::format;
@@ -23,7 +24,7 @@ impl Books<'_> {
         let generation = sequence + u64::from(entry.report_is_earlier);
         let report = entry.report.as_ref().map(|report| {
             let report: Report = serde_json::from_str(report.get())
-                .map_err(|source| format::unreadable(&format!("the report of the interview {id}"), source))?;
+                .map_err(|error| format::unreadable(&format!("the report of the interview {id}"), place_of(&error)))?;
             Ok::<_, StoreError>(ReportHead::of(&report, sequence))
         });
         let head = Head {
@@ -61,7 +62,7 @@ impl Books<'_> {
         if self.shelf.value(&rubric)?.is_none() {
             changes.put(&rubric, &new.rubric_text.as_ref());
         }
-        self.commit(changes, Purpose::New)?;
+        self.commit(id, changes, Purpose::New)?;
         self.counts.moved(None, Some(state));
         Ok(Standing::New)
     }
