@@ -24,6 +24,7 @@ impl World {
         let drain = Duration::from_millis(self.chance.below(4_000) as u64);
         self.history.add(format!("stopping within {drain:?}"));
         process.stop(drain);
+        self.stops_since = Some(self.turns);
         for _ in 0..LAST_STEPS_MAX {
             match self.chance.below(8) {
                 0..=2 => self.round(process),

@@ -21,8 +21,8 @@ use crate::actors::prompts::{Prepared, Reading};
 use crate::actors::watch::Deadlines;
 use crate::engine::job::{JobId, Output};
 
-/// Turns at work within which an engine ends what it was told to forget: each may obey but one command.
-const FORGETS_MAX: usize = 12;
+/// Steps within which an engine ends what its actor is told to forget: those that it takes before the actor has heard it.
+const FORGETS_MAX: usize = 4;
 /// What an engine is told within a moment, at most.
 const COMMANDS_MAX: usize = 12;
 
@@ -49,7 +49,8 @@ pub struct Member {
     unmade: VecDeque<Making>,
     /// What it was given, has not ended, and was not told to forget.
     pub jobs: BTreeMap<JobId, Held>,
-    /// Turns at work in which something was in a slot that it was told to forget.
+    /// Steps, and how many of the last of them had something in a slot that it was told to forget.
+    steps: u64,
     in_vain: usize,
     gauge: Arc<Gauge>,
     halt: Arc<Halt>,
@@ -97,6 +98,7 @@ impl Member {
             is_down: false,
             unmade: VecDeque::new(),
             jobs: BTreeMap::new(),
+            steps: 0,
             in_vain: 0,
             gauge,
             halt,
@@ -179,10 +181,12 @@ impl Member {
 
     /// It does not go on for long with what it was told to forget.
     fn check_slots(&mut self) {
-        let is_at_work = self.worker.as_ref().is_some_and(Worker::is_at_work);
         let reading = self.gauge.read();
+        if std::mem::replace(&mut self.steps, reading.steps) == reading.steps {
+            return;
+        }
         let mut jobs = reading.slots.iter().filter_map(|slot| slot.job);
-        self.in_vain = match is_at_work && !self.is_down && jobs.any(|job| !self.jobs.contains_key(&job)) {
+        self.in_vain = match !self.is_down && jobs.any(|job| !self.jobs.contains_key(&job)) {
             true => self.in_vain + 1,
             false => 0,
         };

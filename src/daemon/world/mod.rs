@@ -77,8 +77,9 @@ struct World {
     forgotten: BTreeSet<(InterviewId, u64)>,
     /// Answers that were written and are not stored, and for how many rounds that went well.
     unstored: BTreeMap<WorkId, usize>,
-    /// Turns of everybody.
+    /// Turns of everybody; and how many there were when the process began to stop.
     turns: u64,
+    stops_since: Option<u64>,
     last_ticket: u64,
     attempts_max: u32,
     steps: usize,
@@ -86,16 +87,32 @@ struct World {
     history: History,
 }
 
-/// A history: its hash, and its end in words.
+/// What worlds must come to, or they do not try it; and how a history tells of it.
+const TRIED: [(&str, &str); 8] = [
+    ("engines given up", "its thread is given up"),
+    ("threads that came back", "is down: it has ended"),
+    ("runs ended", "runtime.step_timeout_s) and was ended"),
+    ("answers late", "scoring.answer_timeout_s"),
+    ("models late", " is late: "),
+    ("runs out of memory", "out of memory on"),
+    ("plans with shared memory", "shares: true"),
+    ("works that end engines", "it stopped the engine 3 times"),
+];
+
+/// A history: its hash, its end in words, and how often it came to what is tried.
 #[derive(Default)]
 struct History {
     hasher: DefaultHasher,
     lines: VecDeque<String>,
+    tried: [usize; TRIED.len()],
 }
 
 impl History {
     fn add(&mut self, line: String) {
         line.hash(&mut self.hasher);
+        for (count, (_, words)) in self.tried.iter_mut().zip(TRIED) {
+            *count += usize::from(line.contains(words));
+        }
         if self.lines.len() >= LINES_MAX && number("INTERVIEWD_WORLD_SEED").is_none() {
             self.lines.pop_front();
         }
@@ -133,6 +150,7 @@ impl World {
             forgotten: BTreeSet::new(),
             unstored: BTreeMap::new(),
             turns: 0,
+            stops_since: None,
             last_ticket: 0,
             attempts_max: 3,
             steps: 0,
@@ -185,6 +203,7 @@ impl World {
         self.vain.clear();
         self.over.clear();
         self.forgotten.clear();
+        self.stops_since = None;
         self.unstored.clear();
         self.adopt(&mut process);
         // Every actor begins, or it would begin as it is dropped.
@@ -380,8 +399,16 @@ impl World {
     fn look_at_work(&mut self, process: &Process) {
         for work in process.rig.given() {
             self.truth.check_given(&work);
+            let begins_late = self
+                .stops_since
+                .is_some_and(|since| since + FORGOTTEN_AFTER < self.turns);
+            assert!(!begins_late, "{work:?} is begun, and the process stops");
             let life = (work.0, work.1);
-            assert!(!self.forgotten.contains(&life), "{:?} of {life:?} is begun, for nobody", work.2);
+            assert!(
+                !self.forgotten.contains(&life),
+                "{:?} of {life:?} is begun, for nobody",
+                work.2
+            );
         }
         // Of what was not acknowledged, nobody was told to forget.
         let running = match process.is_broken() {
@@ -435,8 +462,16 @@ impl World {
     }
 }
 
-/// What became of a world: the hash of its history, how many processes it had, and how many reports.
-fn history_of(seed: u64) -> (u64, u32, usize) {
+/// What became of a world.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    history: u64,
+    processes: u32,
+    reports: usize,
+    tried: [usize; TRIED.len()],
+}
+
+fn outcome_of(seed: u64) -> Outcome {
     let mut world = World::new(seed);
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {
         for line in &world.history.lines {
@@ -446,7 +481,12 @@ fn history_of(seed: u64) -> (u64, u32, usize) {
         resume_unwind(panic);
     }
     let reported = world.truth.views().filter(|view| view.state().is_reported());
-    (world.history.hasher.finish(), world.lives, reported.count())
+    Outcome {
+        history: world.history.hasher.finish(),
+        processes: world.lives,
+        reports: reported.count(),
+        tried: world.history.tried,
+    }
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -460,17 +500,22 @@ fn in_any_world_what_was_promised_holds_after_every_step() {
         Some(seed) => seed..seed + 1,
         None => 0..number("INTERVIEWD_WORLD_SEEDS").unwrap_or(20),
     };
-    let (mut processes, mut reports, worlds) = (0, 0, seeds.clone().count());
+    let (mut processes, mut reports, mut tried, worlds) = (0, 0, [0; TRIED.len()], seeds.clone().count());
     for seed in seeds {
-        let (_, lives, reported) = history_of(seed);
-        (processes, reports) = (processes + lives, reports + reported);
+        let outcome = outcome_of(seed);
+        (processes, reports) = (processes + outcome.processes, reports + outcome.reports);
+        tried.iter_mut().zip(outcome.tried).for_each(|(all, more)| *all += more);
     }
     eprintln!("{worlds} worlds with {processes} processes ended with {reports} reports");
+    for (count, (what, _)) in tried.into_iter().zip(TRIED) {
+        eprintln!("{count} {what}");
+        assert!(worlds < 20 || count > 0, "no {what} in {worlds} worlds");
+    }
 }
 
 #[test]
 fn a_seed_is_a_history() {
     for seed in 0..3 {
-        assert_eq!(history_of(seed), history_of(seed), "seed {seed}");
+        assert_eq!(outcome_of(seed), outcome_of(seed), "seed {seed}");
     }
 }

@@ -28,9 +28,9 @@ use crate::engine::tests::OPTIONS;
 pub type WorkId = (InterviewId, u64, Option<usize>);
 
 /// Of so many turns at work, one begins to hang.
-const HANGS_ONE_IN: usize = 70;
+const HANGS_ONE_IN: usize = 15;
 /// Of so many that load a model.
-const LOADS_HANG_ONE_IN: usize = 8;
+const LOADS_HANG_ONE_IN: usize = 6;
 /// Looks at the world within which a plan that was given reaches the pool.
 const PLAN_LOOKS: u64 = 8;
 /// The watch looks once a second, if not more often, and counts twice that at most of what was before a look.
