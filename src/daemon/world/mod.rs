@@ -397,8 +397,8 @@ impl World {
 
     /// What engines have is wanted, and what they have written is stored.
     fn look_at_work(&mut self, process: &Process) {
-        for work in process.rig.given() {
-            self.truth.check_given(&work);
+        for (work, is_suspect) in process.rig.given() {
+            self.truth.check_given(&work, is_suspect);
             let begins_late = self
                 .stops_since
                 .is_some_and(|since| since + FORGOTTEN_AFTER < self.turns);

@@ -60,8 +60,8 @@ pub struct Dangers {
 pub struct Rig {
     members: RefCell<Vec<Rc<RefCell<Member>>>>,
     blame: RefCell<BTreeMap<WorkId, Blame>>,
-    /// Work that engines were given since somebody asked.
-    given: RefCell<Vec<WorkId>>,
+    /// Work that engines were given since somebody asked, and whether it may end the process.
+    given: RefCell<Vec<(WorkId, bool)>>,
     /// Answers that were written since somebody asked.
     written: RefCell<Vec<WorkId>>,
     /// Everything that was written.
@@ -351,7 +351,7 @@ impl Rig {
         self.blame.borrow().get(work).cloned().unwrap_or_default()
     }
 
-    pub fn given(&self) -> Vec<WorkId> {
+    pub fn given(&self) -> Vec<(WorkId, bool)> {
         self.given.take()
     }
 
@@ -415,7 +415,7 @@ impl Rig {
             !alone || somebody || always,
             "nothing is to blame, and {work:?} is alone"
         );
-        self.given.borrow_mut().push(work.clone());
+        self.given.borrow_mut().push((work.clone(), is_suspect));
     }
 
     pub fn wrote(&self, work: &WorkId) {

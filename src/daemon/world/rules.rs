@@ -118,8 +118,14 @@ impl Truth {
         view.is_some_and(|view| view.record.generation == *generation && view.record.phase != Phase::Cancelled)
     }
 
-    /// What has ended is not begun again.
-    pub fn check_given(&self, (id, generation, index): &WorkId) {
+    /// What has ended is not begun again; and what ran when the process died twice in a row has the next one to itself.
+    pub fn check_given(&self, work: &WorkId, is_suspect: bool) {
+        let deaths = self.deaths.get(work).copied().unwrap_or(0);
+        assert!(
+            is_suspect || deaths < 2,
+            "{work:?} ran in {deaths} deaths of the process, and has company"
+        );
+        let (id, generation, index) = work;
         let view = self.seen.get(id);
         let Some(view) = view.filter(|view| view.record.generation == *generation) else {
             return;
