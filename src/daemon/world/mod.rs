@@ -190,9 +190,11 @@ impl World {
     async fn live(&mut self) -> End {
         self.lives += 1;
         let rig = Rig::new(self.chance.below(usize::MAX) as u64, self.dangers);
+        // No answer pays for an engine that hangs.
+        let step_s = [3, 8, 20][self.chance.below(3)];
         let patience = Patience {
-            step_s: [3, 8, 20][self.chance.below(3)],
-            answer_s: [15, 60, 600][self.chance.below(3)],
+            step_s,
+            answer_s: step_s + step_s / 5 + [4, 30, 600][self.chance.below(3)],
         };
         let mut process = Process::start(self.folder.path(), rig, patience);
         self.history.add(format!("process {}, with {patience:?}", self.lives));
@@ -284,6 +286,10 @@ impl World {
                 process.hand.set_full(is_full);
             }
             96..=97 => self.rest(process).await,
+            98..=99 if process.rig.is_watching() => {
+                let seconds = 5 + self.chance.below(25) as u64;
+                self.wait(process, Duration::from_secs(seconds)).await;
+            }
             _ => {}
         }
         None

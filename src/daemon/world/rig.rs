@@ -28,7 +28,7 @@ use crate::engine::tests::OPTIONS;
 pub type WorkId = (InterviewId, u64, Option<usize>);
 
 /// Of so many turns at work, one begins to hang.
-const HANGS_ONE_IN: usize = 15;
+const HANGS_ONE_IN: usize = 12;
 /// Of so many that load a model.
 const LOADS_HANG_ONE_IN: usize = 6;
 /// Looks at the world within which a plan that was given reaches the pool.
@@ -280,6 +280,14 @@ impl Rig {
             let member = member.borrow();
             member.hang.as_ref().is_some_and(|hang| hang.until.is_some())
         })
+    }
+
+    /// Whether an engine hangs, and the watch has something to do.
+    pub fn is_watching(&self) -> bool {
+        let members = self.members.borrow();
+        members
+            .iter()
+            .any(|member| member.borrow().hang.is_some() && !member.borrow().is_down)
     }
 
     /// Whether there is no engine that could do anything.
