@@ -11,7 +11,7 @@ use crate::engine::constraint::{Constraint, Next, TokenSet};
 use crate::engine::job::{Distribution, Output};
 
 /// Tokens by how much a model likes them; or a seed, and it likes any.
-enum Taste {
+pub enum Taste {
     Ranked(Vec<TokenId>),
     Random(u64),
 }
@@ -24,7 +24,7 @@ impl Taste {
         Self::Ranked(tokens)
     }
 
-    fn choose(&mut self, set: &TokenSet) -> TokenId {
+    pub fn choose(&mut self, set: &TokenSet) -> TokenId {
         match self {
             Self::Ranked(tokens) => *tokens.iter().find(|token| set.contains(**token)).unwrap(),
             Self::Random(state) => {
@@ -48,7 +48,7 @@ fn partial(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err()
 }
 
-fn tastes(vocabulary: &Vocabulary) -> Vec<(&'static str, Taste)> {
+pub fn tastes(vocabulary: &Vocabulary) -> Vec<(&'static str, Taste)> {
     let has = |bytes: &[u8], byte: u8| bytes.contains(&byte);
     let mut tastes = vec![
         ("the longest", Taste::by(vocabulary, |b| b.len())),
@@ -314,11 +314,11 @@ fn in_tight_rooms(scorer: &Scorer) {
     for narrative in [false, true] {
         let outline = || match narrative {
             true => Outline::narrative(&competencies, limits, encoder(), &scorer.vocabulary),
-            false => Outline::score(&names, encoder(), &scorer.vocabulary),
+            false => Outline::score(&names, &scorer.constants().score.limits, encoder(), &scorer.vocabulary),
         };
         let grammar = match narrative {
-            true => scorer.prompts.narrative_grammar(&competencies).unwrap(),
-            false => scorer.prompts.score_grammar(area, answer).unwrap(),
+            true => scorer.prompts.narrative_grammar(&competencies, false).unwrap(),
+            false => scorer.prompts.score_grammar(area, answer, false).unwrap(),
         };
         let least = outline().need(outline().start());
         let compile = |room| scorer.compiler.compile("a test", grammar.clone(), outline(), room);

@@ -143,9 +143,17 @@ impl GrammarConstraint {
     /// Feeds what the grammar forces now, piece by piece. Bytes that are not whole code points are left to the next choice.
     fn force(&mut self) -> Result<(), ConstraintError> {
         self.forced.clear();
-        let bytes = self.matcher.compute_ff_bytes();
+        let mut bytes = match self.outline.forced_end(self.position) {
+            Some(_) => Vec::new(),
+            None => self.matcher.compute_ff_bytes(),
+        };
         if let Some(error) = self.matcher.get_error() {
             return Err(defect(&error));
+        }
+        // The second byte of an escape is forced, and with it a text may have come to its limit.
+        let behind = self.outline.walk(self.position, &bytes);
+        if let Some(end) = behind.and_then(|position| self.outline.forced_end(position)) {
+            bytes.extend_from_slice(end.as_bytes());
         }
         let Ok(text) = std::str::from_utf8(&bytes) else {
             return Ok(());
@@ -187,6 +195,10 @@ impl GrammarConstraint {
         }
         self.keep_within_vocabulary();
         let weighs = self.outline.is_level(self.position);
+        let points_left = self.outline.left(self.position).filter(|_| !weighs);
+        if let Some(left) = points_left.filter(|left| *left < self.vocabulary.code_points_max()) {
+            self.keep_what_fits(left);
+        }
         if !weighs && self.left <= self.outline.need(self.position) + self.slack {
             self.keep_what_still_ends();
         }
@@ -201,6 +213,25 @@ impl GrammarConstraint {
         let rest = self.allowed.vocabulary() % 32;
         if let Some(last) = self.allowed.words_mut().last_mut().filter(|_| rest > 0) {
             *last &= (1 << rest) - 1;
+        }
+    }
+
+    /// Near a text's limit only those tokens stay that do not go beyond it; it may have `left` more code points.
+    fn keep_what_fits(&mut self, left: usize) {
+        let (outline, vocabulary, position) = (&self.outline, &self.vocabulary, self.position);
+        let plain = vocabulary.plain().words();
+        for ((index, word), plain) in (0..).zip(self.allowed.words_mut()).zip(plain) {
+            let mut rest = *word;
+            while rest != 0 {
+                let bit = rest.trailing_zeros();
+                rest &= rest - 1;
+                let token = index * 32 + bit;
+                let fits = match plain & (1 << bit) != 0 {
+                    true => vocabulary.code_points(token) <= left,
+                    false => outline.walk(position, vocabulary.bytes(token)).is_some(),
+                };
+                *word &= !(u32::from(!fits) << bit);
+            }
         }
     }
 

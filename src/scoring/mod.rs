@@ -9,6 +9,8 @@ pub mod constraint;
 pub mod digest;
 pub mod encoder;
 pub mod error;
+#[cfg(test)]
+mod limits;
 pub mod outline;
 pub mod prompt;
 pub mod reading;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::constants::NarrativeLimits;
+use super::constants::{NarrativeLimits, ScoreLimits};
 use super::encoder::Encoder;
 use super::vocabulary::Vocabulary;
 
@@ -25,13 +25,15 @@ pub enum Position {
     },
     Value {
         value: usize,
-        empty: bool,
+        /// Code points of it that are begun; an escape is one.
+        written: usize,
         /// Bytes that a code point or an escape still needs.
         pending: usize,
     },
     /// Behind the backslash of an escape.
     Escape {
         value: usize,
+        written: usize,
     },
     /// Behind the closing quote of a value that may be followed by one literal or another.
     Fork {
@@ -52,6 +54,8 @@ enum Kind {
 
 struct Value {
     kind: Kind,
+    /// The most code points that it may have.
+    limit: usize,
     /// The literals that may follow, by their index: one or two. Behind a `Quote` or `Text` they begin with the closing quote.
     after: Vec<usize>,
     /// Tokens from its beginning to the end of the output.
@@ -73,16 +77,16 @@ const ESCAPE_BYTES: usize = 5;
 
 impl Outline {
     /// Of one scored answer; `criteria`: the area's names in order.
-    pub fn score(criteria: &[&str], encoder: Arc<Encoder>, vocabulary: &Vocabulary) -> Self {
+    pub fn score(criteria: &[&str], limits: &ScoreLimits, encoder: Arc<Encoder>, vocabulary: &Vocabulary) -> Self {
         let mut outline = Self::new("{\"criteria\":[", encoder);
         for (number, name) in criteria.iter().enumerate() {
             let comma = if number > 0 { "," } else { "" };
             outline.write(&format!("{comma}{{\"name\":\"{name}\",\"evidence\":\""));
-            outline.value(Kind::Quote, "\",\"level\":");
-            outline.value(Kind::Level, "}");
+            outline.value(Kind::Quote, limits.evidence, "\",\"level\":");
+            outline.value(Kind::Level, 1, "}");
         }
         outline.write("],\"feedback\":\"");
-        outline.value(Kind::Text, "\"}");
+        outline.value(Kind::Text, limits.feedback, "\"}");
         outline.measured(vocabulary)
     }
 
@@ -94,7 +98,7 @@ impl Outline {
         vocabulary: &Vocabulary,
     ) -> Self {
         let mut outline = Self::new("{\"summary\":\"", encoder);
-        outline.value(Kind::Text, "\",\"strengths\":[\"");
+        outline.value(Kind::Text, limits.summary, "\",\"strengths\":[\"");
         outline.points(limits, "\"],\"improvements\":[\"");
         let (first, rest) = match competencies.split_first() {
             Some((first, rest)) => (format!("\"],\"competencies\":{{\"{first}\":\""), rest),
@@ -102,10 +106,10 @@ impl Outline {
         };
         outline.points(limits, &first);
         for id in rest {
-            outline.value(Kind::Text, &format!("\",\"{id}\":\""));
+            outline.value(Kind::Text, limits.competency, &format!("\",\"{id}\":\""));
         }
         if !competencies.is_empty() {
-            outline.value(Kind::Text, "\"}}");
+            outline.value(Kind::Text, limits.competency, "\"}}");
         }
         outline.measured(vocabulary)
     }
@@ -135,11 +139,12 @@ impl Outline {
         last.text.push_str(text);
     }
 
-    fn value(&mut self, kind: Kind, after: &str) {
+    fn value(&mut self, kind: Kind, limit: usize, after: &str) {
         let next = self.values.len() + 1;
         let after = vec![self.literal(after.to_owned(), next)];
         self.values.push(Value {
             kind,
+            limit,
             after,
             need: 0,
             closing: 0,
@@ -150,14 +155,14 @@ impl Outline {
     fn points(&mut self, limits: &NarrativeLimits, after: &str) {
         let behind = self.values.len() + limits.points_max;
         for number in 1..limits.points_max {
-            self.value(Kind::Text, "\",\"");
+            self.value(Kind::Text, limits.point, "\",\"");
             if number >= limits.points_min {
                 let exit = self.literal(after.to_owned(), behind);
                 let last = self.values.last_mut().expect("it was just pushed");
                 last.after.push(exit);
             }
         }
-        self.value(Kind::Text, after);
+        self.value(Kind::Text, limits.point, after);
     }
 
     /// Counts, from the end to the beginning, what it takes to come to the end.
@@ -192,7 +197,7 @@ impl Outline {
     fn level_need(&self, value: usize, vocabulary: &Vocabulary) -> usize {
         let level = Position::Value {
             value,
-            empty: true,
+            written: 0,
             pending: 0,
         };
         let tokens = vocabulary.levels().iter();
@@ -221,12 +226,44 @@ impl Outline {
         matches!(position, Position::Value { pending: 0, .. }) && !self.is_level(position)
     }
 
+    /// Code points that a text may still have; `None` where there is none.
+    pub fn left(&self, position: Position) -> Option<usize> {
+        match position {
+            Position::Value { value, written, .. } | Position::Escape { value, written } => {
+                Some(self.values[value].limit.saturating_sub(written))
+            }
+            Position::Literal { .. } | Position::Fork { .. } | Position::End => None,
+        }
+    }
+
+    /// What follows of necessity where a text has all the code points that it may have: the literal behind it, or only its quote if there are two.
+    pub fn forced_end(&self, position: Position) -> Option<&str> {
+        let Position::Value {
+            value,
+            written,
+            pending: 0,
+        } = position
+        else {
+            return None;
+        };
+        let Value { kind, limit, after, .. } = &self.values[value];
+        if *kind == Kind::Level || written < *limit {
+            return None;
+        }
+        let literal = &self.literals[after[0]].text;
+        Some(if after.len() > 1 { &literal[..1] } else { literal })
+    }
+
     /// The position behind any token of whole code points, given a position between code points.
     pub fn behind_plain(&self, position: Position) -> Position {
         match position {
-            Position::Value { value, pending, .. } => Position::Value {
+            Position::Value {
                 value,
-                empty: false,
+                written,
+                pending,
+            } => Position::Value {
+                value,
+                written: written.max(1),
                 pending,
             },
             other => other,
@@ -247,9 +284,13 @@ impl Outline {
                     .min()
                     .unwrap_or(0)
             }
-            Position::Escape { value } => ESCAPE_BYTES + self.values[value].closing,
-            Position::Value { value, empty, pending } => match (empty, pending) {
-                (true, 0) => self.values[value].need,
+            Position::Escape { value, .. } => ESCAPE_BYTES + self.values[value].closing,
+            Position::Value {
+                value,
+                written,
+                pending,
+            } => match (written, pending) {
+                (0, 0) => self.values[value].need,
                 (_, pending) => pending + self.values[value].closing,
             },
         }
@@ -278,7 +319,7 @@ impl Outline {
             _ if offset < text.len() => Position::Literal { literal, offset },
             Some(value) => Position::Value {
                 value: *value,
-                empty: true,
+                written: 0,
                 pending: 0,
             },
             None => Position::End,
@@ -303,39 +344,41 @@ impl Outline {
                 let way = ways.find(|literal| self.literals[**literal].text.as_bytes()[1] == byte)?;
                 Some(self.along(*way, 2))
             }
-            Position::Escape { value } => {
+            Position::Escape { value, written } => {
                 let pending = if byte == b'u' { ESCAPE_BYTES - 1 } else { 0 };
                 Some(Position::Value {
                     value,
-                    empty: false,
+                    written,
                     pending,
                 })
             }
             Position::Value {
                 value,
+                written,
                 pending: pending @ 1..,
-                ..
             } => Some(Position::Value {
                 value,
-                empty: false,
+                written,
                 pending: pending - 1,
             }),
-            Position::Value { value, empty, .. } => self.step_in_value(value, empty, byte),
+            Position::Value { value, written, .. } => self.step_in_value(value, written, byte),
         }
     }
 
-    fn step_in_value(&self, value: usize, empty: bool, byte: u8) -> Option<Position> {
-        let Value { kind, after, .. } = &self.values[value];
+    fn step_in_value(&self, value: usize, written: usize, byte: u8) -> Option<Position> {
+        let Value { kind, after, limit, .. } = &self.values[value];
         match (kind, byte) {
             (Kind::Level, b'1'..=b'5') => return Some(self.along(after[0], 0)),
             (Kind::Level, _) => return None,
-            (Kind::Text, b'"') if empty => return None,
+            (Kind::Text, b'"') if written == 0 => return None,
             (_, b'"') if after.len() > 1 => return Some(Position::Fork { value }),
             (_, b'"') => return Some(self.along(after[0], 1)),
-            (Kind::Quote, b'\\') => return Some(Position::Escape { value }),
+            _ if written == *limit => return None,
             _ => {}
         }
+        let written = written + 1;
         let pending = match byte {
+            b'\\' if *kind == Kind::Quote => return Some(Position::Escape { value, written }),
             0x20..=0x7f => 0,
             0xc2..=0xdf => 1,
             0xe0..=0xef => 2,
@@ -344,7 +387,7 @@ impl Outline {
         };
         Some(Position::Value {
             value,
-            empty: false,
+            written,
             pending,
         })
     }

@@ -142,30 +142,27 @@ impl Prompts {
         }
     }
 
-    /// The grammar of one scored answer; quotes are runs of the `judged` text.
-    pub fn score_grammar(&self, area: &Area, judged: &str) -> Result<String, ScoringError> {
+    /// The grammar of one scored answer; quotes are runs of the `judged` text. Unless `counted`, its texts are as long as one likes: their limits are
+    /// the outline's, since a grammar that counts takes megabytes for every answer under way.
+    pub fn score_grammar(&self, area: &Area, judged: &str, counted: bool) -> Result<String, ScoringError> {
         let criteria: Vec<_> = area.criteria.iter().map(|c| c.name.clone()).collect();
         let chunks: Vec<_> = judged.chars().map(json_escaped).collect();
         let chunks = serde_json::Value::from(chunks).to_string();
         let limits = &self.constants.score.limits;
-        let limits = context! { evidence => limits.evidence, feedback => limits.feedback };
+        let limits = counted.then(|| context! { evidence => limits.evidence, feedback => limits.feedback });
         self.templates
             .render("score.lark.jinja", context! { criteria, chunks, limits })
     }
 
-    /// The grammar of the narrative; `competencies`: the ids of those that have a score, in the rubric's order.
-    pub fn narrative_grammar(&self, competencies: &[String]) -> Result<String, ScoringError> {
-        let limits = &self.constants.narrative.limits;
-        let limits = context! {
-            summary => limits.summary,
-            point => limits.point,
-            competency => limits.competency,
-            points_min => limits.points_min,
-            points_max => limits.points_max,
-        };
+    /// The grammar of the narrative; `competencies`: the ids of those that have a score, in the rubric's order. `counted`: as of an answer's.
+    pub fn narrative_grammar(&self, competencies: &[String], counted: bool) -> Result<String, ScoringError> {
+        let all = &self.constants.narrative.limits;
+        let points = context! { min => all.points_min, max => all.points_max };
+        let limits =
+            counted.then(|| context! { summary => all.summary, point => all.point, competency => all.competency });
         let competencies = competencies.to_vec();
         self.templates
-            .render("narrative.lark.jinja", context! { competencies, limits })
+            .render("narrative.lark.jinja", context! { competencies, points, limits })
     }
 
     /// One system and one user message as the model's chat template writes them.

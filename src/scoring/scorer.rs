@@ -132,9 +132,9 @@ impl Scorer {
         let answer = answer_at(interview, index)?;
         let area = stage_of(rubric, &answer.stage)?.area;
         let judged: String = answer.text.chars().take(encoded.judged).collect();
-        let grammar = self.prompts.score_grammar(area, &judged)?;
+        let grammar = self.prompts.score_grammar(area, &judged, false)?;
         let names: Vec<_> = area.criteria.iter().map(|c| c.name.as_str()).collect();
-        let outline = Outline::score(&names, Arc::clone(&self.encoder), &self.vocabulary);
+        let outline = Outline::score(&names, &budget.limits, Arc::clone(&self.encoder), &self.vocabulary);
         let constraint = self
             .compiler
             .compile("a scored answer", grammar, outline, budget.output)?;
@@ -168,7 +168,7 @@ impl Scorer {
         let encoded = self.encoder.narrative(&segments, budget)?;
         let scored = numbers.competencies.into_iter().filter(|(_, score)| score.is_some());
         let competencies: Vec<_> = scored.map(|(id, _)| id).collect();
-        let grammar = self.prompts.narrative_grammar(&competencies)?;
+        let grammar = self.prompts.narrative_grammar(&competencies, false)?;
         let outline = self.narrative_outline(&competencies);
         let constraint = self
             .compiler

@@ -19,6 +19,9 @@ pub struct Vocabulary {
     never: TokenSet,
     plain: TokenSet,
     levels: Vec<TokenId>,
+    /// Of each token, as far as it is text: a code point counts where it begins.
+    code_points: Vec<u16>,
+    code_points_max: usize,
 }
 
 /// A trie that answers llguidance's questions. It is never asked for a canonical tokenisation: forced text is tokenised here.
@@ -52,7 +55,10 @@ impl Vocabulary {
             never: TokenSet::new(size),
             plain: TokenSet::new(size),
             levels: Vec::new(),
+            code_points: words.iter().map(|bytes| begun(bytes)).collect(),
+            code_points_max: 0,
         };
+        vocabulary.code_points_max = vocabulary.code_points.iter().copied().max().unwrap_or(0).into();
         for (token, bytes) in (0..).zip(&words) {
             vocabulary.classify(token, bytes);
         }
@@ -79,6 +85,16 @@ impl Vocabulary {
     /// Whole code points, none of which ends or escapes anything in a JSON string.
     pub fn plain(&self) -> &TokenSet {
         &self.plain
+    }
+
+    /// Code points that begin in a token.
+    pub fn code_points(&self, token: TokenId) -> usize {
+        self.code_points[token as usize].into()
+    }
+
+    /// Code points that begin in any token, at most.
+    pub fn code_points_max(&self) -> usize {
+        self.code_points_max
     }
 
     /// Tokens that begin with one of the digits 1 to 5.
@@ -133,6 +149,11 @@ impl Vocabulary {
 
 fn unsuitable(reason: &str) -> ScoringError {
     ScoringError::Unsuitable(reason.to_owned())
+}
+
+fn begun(bytes: &[u8]) -> u16 {
+    let begun = bytes.iter().filter(|byte| !matches!(byte, 0x80..=0xbf)).count();
+    u16::try_from(begun).unwrap_or(u16::MAX)
 }
 
 /// Whether a token's name is that of a single byte, as in `<0xEA>`.

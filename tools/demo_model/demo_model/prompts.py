@@ -182,7 +182,9 @@ def score_grammar(area, judged):
 
 def narrative_grammar(competencies):
     """The Lark grammar of the narrative; `competencies`: ids in the rubric's order."""
-    return render("narrative.lark.jinja", competencies=competencies, limits=constants()["narrative"]["limits"])
+    limits = constants()["narrative"]["limits"]
+    points = {"min": limits["points_min"], "max": limits["points_max"]}
+    return render("narrative.lark.jinja", competencies=competencies, points=points, limits=limits)
 
 
 def score_output(area, criteria, feedback):
