@@ -448,8 +448,10 @@ mod tests {
         let world = World::new();
         let record = world.open().await;
         assert_eq!(world.engage(&record).await, ["open 1", "score 0"]);
+        let case = Arc::clone(&world.lives.going().live[&life_of(&record)].case);
         world.store.delete(&record.interview.id).await.unwrap();
         world.lives.abandon(&record);
+        assert!(case.over.load(Ordering::Relaxed), "nobody is told any more");
         assert_eq!(world.log().await, ["abandon", "abandon"]);
         let again = world.open().await;
         assert_eq!(world.engage(&again).await, ["open 1", "score 0"]);

@@ -21,6 +21,16 @@ async fn what_waits_is_gone_and_what_runs_is_forgotten() {
 }
 
 #[actix::test]
+async fn a_narrative_that_waits_is_gone_as_well() {
+    let world = World::ready(&[1]).await;
+    world.narrate(1).await;
+    world.narrate(2).await;
+    world.abandon(2).await;
+    world.write(0, "iv1/narrative").await;
+    assert_eq!(world.runs(0), Vec::<String>::new());
+}
+
+#[actix::test]
 async fn a_result_that_comes_too_late_is_nobodys() {
     let world = World::ready(&[1]).await;
     world.submit(1, 1).await;

@@ -101,6 +101,16 @@ impl World {
         until("the job has a slot", runs).await;
     }
 
+    /// How often the model was called, once it is called no more.
+    async fn calls_at_rest(&self) -> u64 {
+        let mut calls = 0;
+        while calls != self.models.script.calls() {
+            calls = self.models.script.calls();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        calls
+    }
+
     async fn until_down(&self) -> String {
         until("the engine is down", || !self.down.borrow().is_empty()).await;
         assert_eq!(self.down.borrow()[0].actor, 4);
@@ -412,4 +422,29 @@ async fn an_answer_that_takes_too_long_has_failed_and_its_slot_is_free() {
     world.score(2);
     world.until_ended(2).await;
     assert!(world.ended.borrow()[1].result.is_ok());
+}
+
+#[actix::test]
+async fn what_is_forgotten_or_late_is_not_run_to_its_end() {
+    let deadlines = Arc::new(Deadlines::new(PATIENCE, Duration::from_millis(200)));
+    let slow = Models {
+        delay: Duration::from_millis(50),
+        ..Models::default()
+    };
+    let world = World::within(1, slow, Arc::clone(&deadlines));
+    world.score(1);
+    world.until_runs(1).await;
+    world.actor.do_send(Forget(JobId(1)));
+    let forgotten = world.calls_at_rest().await;
+    world.score(2);
+    until("it is late", || world.jobs().contains(&2)).await;
+    let late = world.calls_at_rest().await - forgotten;
+    deadlines.follow(&patient());
+    world.score(3);
+    until("it is done", || world.jobs().contains(&3)).await;
+    let whole = world.calls_at_rest().await - late - forgotten;
+    assert!(
+        forgotten < whole && late < whole,
+        "{forgotten} and {late} of some {whole} calls"
+    );
 }

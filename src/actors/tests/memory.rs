@@ -128,6 +128,18 @@ async fn a_narrative_that_runs_out_of_memory_costs_slots_as_well() {
 }
 
 #[actix::test]
+async fn what_runs_out_while_slots_are_given_up_costs_none_of_those_that_are_left() {
+    let world = World::ready(&[4]).await;
+    world.submit(1, 1).await;
+    world.narrate(2).await;
+    world.engine(0).borrow_mut().prompt = false;
+    world.run_out(0, "iv1/a1").await;
+    world.run_out(0, "iv2/narrative").await;
+    world.relent(0).await;
+    assert_eq!((resized(&world, 0), world.runs(0).len()), (vec![2], 2));
+}
+
+#[actix::test]
 async fn with_one_slot_left_it_is_a_failure_that_says_what_to_do() {
     let world = World::ready(&[2]).await;
     world.submit(1, 1).await;

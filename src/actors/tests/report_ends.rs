@@ -23,6 +23,21 @@ async fn what_was_abandoned_is_neither_reported_nor_told() {
 }
 
 #[actix::test]
+async fn a_last_outcome_that_is_stored_while_its_interview_is_abandoned_asks_for_no_narrative() {
+    let world = World::new().await;
+    let interview = interview(1, &[TEXT]);
+    let life = world.open(&interview, true).await;
+    world.reports.do_send(AnswerScored {
+        life: life.clone(),
+        answer_id: interview.answers()[0].id.clone(),
+        outcome: scored("하나"),
+    });
+    world.reports.send(Abandon { life }).await.unwrap();
+    world.settled().await;
+    assert_eq!((world.narrator.borrow().len(), world.told.lines()), (0, Vec::new()));
+}
+
+#[actix::test]
 async fn a_cancellation_that_overtakes_the_report_leaves_none() {
     let world = World::new().await;
     let interview = interview(1, &[TEXT]);
