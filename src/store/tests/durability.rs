@@ -159,20 +159,21 @@ async fn after_a_failed_sync_nothing_is_written_and_all_is_read_but_what_nobody_
 async fn nothing_is_acknowledged_and_nobody_sees_it_before_a_slow_sync_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     let mut disk = Script::of(folder.path());
+    let (begun, has_begun) = std::sync::mpsc::channel::<()>();
     let (sync, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
-    disk.before_sync = Arc::new(move |_| wait.lock().unwrap().recv().unwrap());
+    disk.before_sync = Arc::new(move |_| {
+        begun.send(()).unwrap();
+        wait.lock().unwrap().recv().unwrap();
+    });
     let store = disk.open(Reserve::default());
     let asked = store.clone();
     let accepted = tokio::spawn(async move { asked.accept(whole("iv", &["하나"])).await });
+    tokio::task::spawn_blocking(move || has_begun.recv().unwrap())
+        .await
+        .unwrap();
     let looking = store.clone();
-    let seen = tokio::task::spawn_blocking(move || {
-        // The writer is in its sync by now.
-        while looking.inner.shared.shelf.try_read().is_ok() {
-            thread::sleep(Duration::from_millis(1));
-        }
-        looking.view(&id("iv")).unwrap()
-    });
+    let seen = tokio::task::spawn_blocking(move || looking.view(&id("iv")).unwrap());
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!accepted.is_finished() && !seen.is_finished());
     sync.send(()).unwrap();
