@@ -55,6 +55,8 @@ pub struct Member {
     gauge: Arc<Gauge>,
     halt: Arc<Halt>,
     pub hang: Option<Hang>,
+    /// After how many steps a run last hung.
+    hung_at: Option<u64>,
     /// Whether a run that hung was ended.
     pub was_ended: bool,
 }
@@ -103,6 +105,7 @@ impl Member {
             gauge,
             halt,
             hang: None,
+            hung_at: None,
             was_ended: false,
         }
     }
@@ -156,9 +159,12 @@ impl Member {
             Some(hang) if hang.until.is_some_and(|until| until <= Instant::now()) => self.hang = None,
             Some(_) => return format!("engine {id} hangs"),
             None if worker.is_loaded() && !worker.is_at_work() => {}
+            // Between two runs that hang the first one ends, and the watch sees that.
+            None if worker.is_loaded() && self.hung_at == Some(self.gauge.read().steps) => {}
             None => {
                 if let Some(hang) = rig.hang(!worker.is_loaded()) {
                     self.halt.begin();
+                    self.hung_at = worker.is_loaded().then(|| self.gauge.read().steps);
                     let words = format!(
                         "engine {id} hangs, heeds: {}, ends: {}",
                         hang.heeds,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, AsyncContext};
+use actix::{Actor, Addr, AsyncContext};
 
 use super::exam;
 use super::face::Face;
@@ -59,6 +59,7 @@ pub struct Dangers {
 
 pub struct Rig {
     members: RefCell<Vec<Rc<RefCell<Member>>>>,
+    faces: RefCell<Vec<Addr<Face>>>,
     blame: RefCell<BTreeMap<WorkId, Blame>>,
     /// Work that engines were given since somebody asked, and whether it may end the process.
     given: RefCell<Vec<(WorkId, bool)>>,
@@ -104,6 +105,7 @@ impl Rig {
         ];
         Rc::new(Self {
             members: RefCell::default(),
+            faces: RefCell::default(),
             blame: RefCell::default(),
             given: RefCell::default(),
             written: RefCell::default(),
@@ -180,6 +182,7 @@ impl Rig {
                 engine: GpuActor::new(id, told, means).start(),
             }
         });
+        self.faces.borrow_mut().push(face.clone());
         EngineDoors {
             assign: face.clone().recipient(),
             forget: face.clone().recipient(),
@@ -459,6 +462,12 @@ impl Rig {
     /// Nothing takes longer than it may: not an answer, nor an engine that hangs.
     pub fn look(&self) {
         self.looks.set(self.looks.get() + 1);
+        // An actor that panics is gone, and nobody is told.
+        let mut faces = self.faces.borrow().clone().into_iter();
+        assert!(
+            faces.all(|face| face.connected()),
+            "what must hold of an engine did not"
+        );
         let mut budgets = self.budgets.borrow_mut();
         while budgets
             .get(1)
