@@ -1,6 +1,7 @@
 //! The thread that owns an engine: drains its inbox between steps, sleeps only when there is nothing to do, and never takes the process with it.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -114,49 +115,100 @@ pub struct Plan {
     pub epoch: Instant,
 }
 
-/// Starts the thread; it loads its model first.
-pub fn spawn(plan: Plan, events: Recipient<EngineEvent>) -> std::io::Result<(Sender<Command>, JoinHandle<()>)> {
-    let (commands, inbox) = channel();
-    let name = format!("engine-{}", plan.id);
-    let thread = std::thread::Builder::new().name(name).spawn(move || {
-        let tell = |what| {
-            events.do_send(EngineEvent {
-                at: Instant::now(),
-                what,
-            })
-        };
-        // A panic below is this engine's death and nobody else's: whatever it touched is dropped with it.
-        let ended = catch_unwind(AssertUnwindSafe(|| live(&plan, &inbox, &tell)));
-        plan.gauge.read().slots.clear();
-        match ended {
-            Ok(Ok(())) => tell(What::Stopped),
-            Ok(Err(outage)) => tell(What::Down(outage)),
-            Err(panic) => tell(What::Down(format!("the engine panicked: {}", words_of(&*panic)).into())),
-        }
-    })?;
-    Ok((commands, thread))
+/// An engine's thread, as its actor has it.
+pub struct Thread {
+    pub commands: Sender<Command>,
+    /// `None` in a simulation, which has no threads.
+    pub handle: Option<JoinHandle<()>>,
 }
 
-/// Until told to stop.
-fn live(plan: &Plan, inbox: &Receiver<Command>, tell: &dyn Fn(What)) -> Result<(), Outage> {
-    let model = plan.factory.build(&plan.planned)?;
-    let mut engine = Engine::new(model, plan.options);
-    plan.pulse.attach(&engine);
-    let (mut events, mut followed, mut resizing) = (Vec::new(), None, Vec::new());
-    tell(What::Up {
-        held: (plan.meter)(&plan.planned.device).map(|held| held.bytes),
-    });
-    loop {
-        let command = match engine.is_idle() {
-            true => wait(plan, inbox),
-            false => inbox.try_recv(),
+/// Starts the thread; it loads its model first.
+pub fn spawn(plan: Plan, events: Recipient<EngineEvent>) -> std::io::Result<Thread> {
+    let name = format!("engine-{}", plan.id);
+    let (commands, mut worker) = Worker::new(plan, events);
+    let thread = std::thread::Builder::new().name(name);
+    let handle = thread.spawn(move || while worker.turn(Idle::Waits) {})?;
+    Ok(Thread {
+        commands,
+        handle: Some(handle),
+    })
+}
+
+/// What a worker does that has nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// For a command.
+    Waits,
+    Returns,
+}
+
+/// What the thread does, turn by turn.
+pub struct Worker {
+    plan: Plan,
+    inbox: Receiver<Command>,
+    events: Recipient<EngineEvent>,
+    /// There once the model is loaded.
+    engine: Option<Engine>,
+    happened: Vec<JobEvent>,
+    followed: Option<(JobId, Trail)>,
+    /// Who is told once there are the slots that were asked for.
+    resizing: Vec<oneshot::Sender<()>>,
+}
+
+impl Worker {
+    /// Gives where it takes its commands too.
+    pub fn new(plan: Plan, events: Recipient<EngineEvent>) -> (Sender<Command>, Self) {
+        let (commands, inbox) = channel();
+        let worker = Self {
+            plan,
+            inbox,
+            events,
+            engine: None,
+            happened: Vec::new(),
+            followed: None,
+            resizing: Vec::new(),
         };
-        match command {
+        (commands, worker)
+    }
+
+    /// Whether it has its model.
+    pub fn is_loaded(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    /// Whether its engine has something to do.
+    pub fn is_at_work(&self) -> bool {
+        self.engine.as_ref().is_some_and(|engine| !engine.is_idle())
+    }
+
+    /// Loads the model, obeys a command or takes a step. `false`: there is nothing more to come.
+    pub fn turn(&mut self, idle: Idle) -> bool {
+        // A panic below is this engine's death and nobody else's: whatever it touched is dropped with it.
+        let end = match catch_unwind(AssertUnwindSafe(|| self.go_on(idle))) {
+            Ok(Ok(ControlFlow::Continue(()))) => return true,
+            Ok(Ok(ControlFlow::Break(()))) => What::Stopped,
+            Ok(Err(outage)) => What::Down(outage),
+            Err(panic) => What::Down(format!("the engine panicked: {}", words_of(&*panic)).into()),
+        };
+        self.resizing.clear();
+        // Its memory is free when that is told.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.engine.take())));
+        self.plan.gauge.read().slots.clear();
+        self.tell(end);
+        false
+    }
+
+    fn go_on(&mut self, idle: Idle) -> Result<ControlFlow<()>, Outage> {
+        let Some(engine) = &mut self.engine else {
+            self.load()?;
+            return Ok(ControlFlow::Continue(()));
+        };
+        match hear(&self.plan.pulse, &self.inbox, !engine.is_idle(), idle) {
             Ok(Command::Run { job, trail }) => {
                 if let Some(trail) = trail {
                     // Then it takes the same steps as in the process before, whatever ran since.
                     engine.forget_prefixes();
-                    followed = Some((job.id, trail));
+                    self.followed = Some((job.id, trail));
                 }
                 engine.submit(*job);
             }
@@ -165,71 +217,103 @@ fn live(plan: &Plan, inbox: &Receiver<Command>, tell: &dyn Fn(What)) -> Result<(
             }
             Ok(Command::Resize { slots, done }) => {
                 resized(engine.resize(SCORING_BANK, slots))?;
-                resizing.push(done);
+                self.resizing.push(done);
             }
-            Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(()),
+            Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(ControlFlow::Break(())),
+            Err(TryRecvError::Empty) if engine.is_idle() => {}
             Err(TryRecvError::Empty) => {
-                step(plan, &mut engine, &mut events, tell)?;
-                follow(plan, &mut followed);
+                self.step()?;
+                self.follow();
             }
         }
         // It waits for the slots' last sequences to end.
-        if !engine.is_resizing() {
-            for done in resizing.drain(..) {
+        if self.engine.as_ref().is_some_and(|engine| !engine.is_resizing()) {
+            for done in self.resizing.drain(..) {
                 let _ = done.send(()); // whoever asked may have gone
             }
         }
+        Ok(ControlFlow::Continue(()))
     }
-}
 
-/// Until there is something to do.
-fn wait(plan: &Plan, inbox: &Receiver<Command>) -> Result<Command, TryRecvError> {
-    plan.pulse.set_busy(false);
-    let command = inbox.recv();
-    plan.pulse.set_busy(true);
-    command.map_err(|_| TryRecvError::Disconnected)
-}
+    fn load(&mut self) -> Result<(), Outage> {
+        let model = self.plan.factory.build(&self.plan.planned)?;
+        let engine = Engine::new(model, self.plan.options);
+        self.plan.pulse.attach(&engine);
+        self.engine = Some(engine);
+        self.tell(What::Up {
+            held: (self.plan.meter)(&self.plan.planned.device).map(|held| held.bytes),
+        });
+        Ok(())
+    }
 
-/// Notes how far the job has come that may end the process.
-fn follow(plan: &Plan, followed: &mut Option<(JobId, Trail)>) {
-    let Some((job, trail)) = followed else { return };
-    let place = plan.gauge.read().slots.iter().find_map(|view| {
-        let tokens = u32::try_from(view.tokens_done).unwrap_or(u32::MAX);
-        (view.job == Some(*job)).then_some((u32::from(view.phase == Phase::Decode), tokens))
-    });
-    match place {
-        Some(place) => trail.mark(place),
-        None => *followed = None,
+    fn step(&mut self) -> Result<(), Outage> {
+        let Self {
+            plan, engine, happened, ..
+        } = self;
+        let Some(engine) = engine else { return Ok(()) };
+        let report = engine.step(happened);
+        if let Some(done) = report.resized {
+            resized(done.outcome)?;
+        }
+        {
+            let mut reading = plan.gauge.read();
+            let reading = &mut *reading;
+            engine.snapshot(&mut reading.slots);
+            let busy = reading.slots.iter().filter(|view| view.job.is_some());
+            reading.touched.extend(busy.map(|view| view.slot));
+            reading.steps += 1;
+            reading
+                .rate
+                .record(millis_since(plan.epoch), report.output_tokens as u64);
+        }
+        let read = report.prompt_tokens + report.reused_tokens;
+        plan.counters.tokens(read as u64, report.output_tokens as u64);
+        CrashPoint::EngineStepped.reached();
+        let mut happened = std::mem::take(happened);
+        for event in happened.drain(..) {
+            self.tell(match event {
+                JobEvent::Admitted(id) => What::Admitted(id),
+                JobEvent::Prefilled(id) => What::Prefilled(id),
+                JobEvent::Ended(id, result) => What::Ended(id, result),
+            });
+        }
+        self.happened = happened;
+        Ok(())
     }
-}
 
-fn step(plan: &Plan, engine: &mut Engine, events: &mut Vec<JobEvent>, tell: &dyn Fn(What)) -> Result<(), Outage> {
-    let report = engine.step(events);
-    if let Some(done) = report.resized {
-        resized(done.outcome)?;
+    /// Notes how far the job has come that may end the process.
+    fn follow(&mut self) {
+        let Some((job, trail)) = &self.followed else { return };
+        let place = self.plan.gauge.read().slots.iter().find_map(|view| {
+            let tokens = u32::try_from(view.tokens_done).unwrap_or(u32::MAX);
+            (view.job == Some(*job)).then_some((u32::from(view.phase == Phase::Decode), tokens))
+        });
+        match place {
+            Some(place) => trail.mark(place),
+            None => self.followed = None,
+        }
     }
-    {
-        let mut reading = plan.gauge.read();
-        let reading = &mut *reading;
-        engine.snapshot(&mut reading.slots);
-        let busy = reading.slots.iter().filter(|view| view.job.is_some());
-        reading.touched.extend(busy.map(|view| view.slot));
-        reading.steps += 1;
-        reading
-            .rate
-            .record(millis_since(plan.epoch), report.output_tokens as u64);
-    }
-    let read = report.prompt_tokens + report.reused_tokens;
-    plan.counters.tokens(read as u64, report.output_tokens as u64);
-    CrashPoint::EngineStepped.reached();
-    for event in events.drain(..) {
-        tell(match event {
-            JobEvent::Admitted(id) => What::Admitted(id),
-            JobEvent::Prefilled(id) => What::Prefilled(id),
-            JobEvent::Ended(id, result) => What::Ended(id, result),
+
+    fn tell(&self, what: What) {
+        self.events.do_send(EngineEvent {
+            at: Instant::now(),
+            what,
         });
     }
-    Ok(())
+}
+
+/// What is to be done next. `Empty`: the work that there is, if there is any.
+fn hear(pulse: &Pulse, inbox: &Receiver<Command>, has_work: bool, idle: Idle) -> Result<Command, TryRecvError> {
+    if has_work {
+        return inbox.try_recv();
+    }
+    pulse.set_busy(false);
+    let command = match idle {
+        Idle::Waits => inbox.recv().map_err(|_| TryRecvError::Disconnected),
+        Idle::Returns => inbox.try_recv(),
+    };
+    pulse.set_busy(!matches!(command, Err(TryRecvError::Empty)));
+    command
 }
 
 /// After the slots for answers are others, or are gone.

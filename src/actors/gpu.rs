@@ -1,10 +1,9 @@
-//! GpuActor: the face of one engine thread. Turns assignments into prompts, and what the engine wrote into verdicts.
+//! GpuActor: the face of one engine thread. Has assignments made into prompts, and what the engine wrote read into verdicts.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use actix::{
@@ -13,15 +12,16 @@ use actix::{
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::engine_thread::{self, Command, EngineEvent, Gauge, What};
+use super::engine_thread::{self, Command, EngineEvent, Gauge, Thread, What};
 use super::message::{Assign, Cause, Ended, EngineDown, EngineLate, EngineUp, Moments, Outage, Task, Undone, Written};
 use super::pool::{EngineDoors, StartEngine};
+use super::prompts::{Prepare, Prepared, Reading, beside};
 use super::watch::{Deadlines, Pulse, Sight, Watch, longest_silence};
 use crate::crash_points::CrashPoint;
 use crate::domain::privacy::words_of;
-use crate::engine::job::{Disposition, Failure, Job, JobId, Output};
+use crate::engine::job::{Disposition, Failure, JobId, Output};
 use crate::engine::model::ModelError;
-use crate::scoring::{AnswerReading, NARRATIVE_BANK, NarrativeReading, SCORING_BANK, Scorer};
+use crate::scoring::Scorer;
 use crate::telemetry::Counters;
 
 /// GpuPool → GpuActor: nobody waits for this any more.
@@ -48,14 +48,39 @@ pub struct Pool {
     pub ended: Recipient<Ended>,
 }
 
+/// Starts an engine's thread, which tells what happens there.
+pub type Launch = Box<dyn FnOnce(Recipient<EngineEvent>) -> io::Result<Thread>>;
+
+/// What an engine's actor works with; other things of the kind in a simulation.
+pub struct Means {
+    pub prepare: Prepare,
+    pub launch: Launch,
+    /// The thread's.
+    pub pulse: Arc<Pulse>,
+    pub deadlines: Arc<Deadlines>,
+}
+
+impl Means {
+    /// `thread` says what the engine is made of.
+    pub fn ordinary(scorer: Arc<Scorer>, thread: engine_thread::Plan, deadlines: Arc<Deadlines>) -> Self {
+        Self {
+            prepare: beside(scorer),
+            pulse: Arc::clone(&thread.pulse),
+            launch: Box::new(move |events| engine_thread::spawn(thread, events)),
+            deadlines,
+        }
+    }
+}
+
 /// One engine.
 pub struct GpuActor {
     id: usize,
-    scorer: Arc<Scorer>,
     pool: Pool,
-    thread: Option<engine_thread::Plan>,
-    commands: Option<(Sender<Command>, JoinHandle<()>)>,
-    jobs: HashMap<JobId, Held>,
+    prepare: Prepare,
+    launch: Option<Launch>,
+    thread: Option<Thread>,
+    /// In the order in which they were given.
+    jobs: BTreeMap<JobId, Held>,
     pulse: Arc<Pulse>,
     watch: Watch,
     deadlines: Arc<Deadlines>,
@@ -71,7 +96,6 @@ pub struct GpuActor {
 struct Held {
     /// `None` while its prompt is being made.
     reading: Option<Reading>,
-    tokens_in: usize,
     /// When it was given, as the watch counts.
     begun: Duration,
     admitted_at: Option<Instant>,
@@ -80,30 +104,19 @@ struct Held {
     span: Span,
 }
 
-enum Reading {
-    Answer(AnswerReading),
-    Narrative(NarrativeReading),
-}
-
 impl GpuActor {
-    /// `id` is the pool's; `thread` says what the engine is made of.
-    pub fn new(
-        id: usize,
-        scorer: Arc<Scorer>,
-        pool: Pool,
-        thread: engine_thread::Plan,
-        deadlines: Arc<Deadlines>,
-    ) -> Self {
+    /// `id` is the pool's.
+    pub fn new(id: usize, pool: Pool, means: Means) -> Self {
         Self {
             id,
-            scorer,
             pool,
-            pulse: Arc::clone(&thread.pulse),
-            thread: Some(thread),
-            commands: None,
-            jobs: HashMap::new(),
-            watch: Watch::new(Instant::now()),
-            deadlines,
+            prepare: means.prepare,
+            launch: Some(means.launch),
+            thread: None,
+            jobs: BTreeMap::new(),
+            pulse: means.pulse,
+            watch: Watch::new(tokio::time::Instant::now()),
+            deadlines: means.deadlines,
             may_be_late: true,
             is_given_up: false,
             until_gone: Vec::new(),
@@ -112,8 +125,8 @@ impl GpuActor {
 
     fn command(&self, command: Command) {
         // An engine that is gone says so itself, by `Down`.
-        if let Some((commands, _)) = &self.commands {
-            let _ = commands.send(command);
+        if let Some(thread) = &self.thread {
+            let _ = thread.commands.send(command);
         }
     }
 
@@ -133,7 +146,7 @@ impl GpuActor {
         tracing::debug!(written = result.is_ok(), "the engine is done with it");
         let written = match (result, &held.reading) {
             // What a model wrote is foreign text: should reading it ever panic, that is the end of this answer and not of the actor.
-            (Ok(output), Some(reading)) => catch_unwind(AssertUnwindSafe(|| reading.read(&output, held.tokens_in)))
+            (Ok(output), Some(reading)) => catch_unwind(AssertUnwindSafe(|| reading(&output)))
                 .unwrap_or_else(|panic| Err(Undone::for_good(format!("reading it failed: {}", words_of(&*panic))))),
             (Ok(_), None) => Err(Undone::for_good("the engine ended a job that it was not given")),
             (Err(failure), _) => Err(Undone {
@@ -171,8 +184,11 @@ impl GpuActor {
 
     /// The thread has ended, as it was told to.
     fn stopped(&mut self, context: &mut Context<Self>) {
-        let thread = self.commands.take().map(|(_, thread)| thread);
-        let joined = tokio::task::spawn_blocking(move || thread.map(JoinHandle::join));
+        let Some(handle) = self.thread.take().and_then(|thread| thread.handle) else {
+            self.until_gone.clear();
+            return context.stop();
+        };
+        let joined = tokio::task::spawn_blocking(move || handle.join());
         context.wait(joined.into_actor(self).map(|_, actor, context: &mut Context<Self>| {
             actor.until_gone.clear();
             context.stop();
@@ -185,7 +201,8 @@ impl GpuActor {
 
     /// Looks whether the engine makes progress, and whether an answer takes too long.
     fn look(&mut self, context: &mut Context<Self>) {
-        match self.watch.look(Instant::now(), &self.pulse, &self.deadlines) {
+        let now = tokio::time::Instant::now();
+        match self.watch.look(now, &self.pulse, &self.deadlines) {
             // Said afterwards: writing to a log may take long enough for a run to move on.
             Sight::Overdue if self.watch.end_run(&self.pulse) => {
                 tracing::warn!(engine = self.id, "{}", overdue(self.deadlines.step()));
@@ -236,8 +253,8 @@ impl GpuActor {
              given up",
             seconds(longest_silence(step))
         );
-        let thread = self.commands.take().map(|(_, thread)| thread);
-        let thread = thread.as_ref().and_then(|thread| thread.thread().name());
+        let handle = self.thread.take().and_then(|thread| thread.handle);
+        let thread = handle.as_ref().and_then(|handle| handle.thread().name());
         tracing::error!(engine = self.id, thread, reason, "an engine is given up");
         self.is_given_up = true;
         self.tell_down(reason.into(), true);
@@ -272,7 +289,8 @@ pub fn start_engine(counters: Arc<Counters>, deadlines: Arc<Deadlines>, epoch: I
             counters: Arc::clone(&counters),
             epoch,
         };
-        let actor = GpuActor::new(id, Arc::clone(&setup.scorer), pool, thread, Arc::clone(&deadlines)).start();
+        let means = Means::ordinary(Arc::clone(&setup.scorer), thread, Arc::clone(&deadlines));
+        let actor = GpuActor::new(id, pool, means).start();
         EngineDoors {
             assign: actor.clone().recipient(),
             forget: actor.clone().recipient(),
@@ -283,47 +301,14 @@ pub fn start_engine(counters: Arc<Counters>, deadlines: Arc<Deadlines>, epoch: I
     })
 }
 
-impl Undone {
-    fn for_good(reason: impl ToString) -> Self {
-        Self {
-            reason: reason.to_string(),
-            disposition: Disposition::Fail,
-            cause: Cause::Failure,
-        }
-    }
-}
-
-impl Reading {
-    fn read(&self, output: &Output, tokens_in: usize) -> Result<Written, Undone> {
-        let tokens_out = output.tokens.len();
-        Ok(match self {
-            Self::Answer(reading) => {
-                let (criteria, feedback) = reading.read(output).map_err(Undone::for_good)?;
-                Written::Answer {
-                    criteria,
-                    feedback,
-                    judged_code_points: reading.judged_code_points(),
-                    tokens_in,
-                    tokens_out,
-                }
-            }
-            Self::Narrative(reading) => Written::Narrative {
-                narrative: reading.read(output).map_err(Undone::for_good)?,
-                tokens_in,
-                tokens_out,
-            },
-        })
-    }
-}
-
 impl Actor for GpuActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        let Some(plan) = self.thread.take() else { return };
-        match engine_thread::spawn(plan, context.address().recipient()) {
+        let Some(launch) = self.launch.take() else { return };
+        match launch(context.address().recipient()) {
             Ok(thread) => {
-                self.commands = Some(thread);
+                self.thread = Some(thread);
                 self.look_later(context);
             }
             Err(error) => {
@@ -341,30 +326,22 @@ impl Handler<Assign> for GpuActor {
         let trail = assign.trail.take();
         let held = Held {
             reading: None,
-            tokens_in: 0,
             begun: self.watch.passed(),
             admitted_at: None,
             prefilled_at: None,
             span: span_of(&assign),
         };
-        let (job, scorer, span) = (assign.job, Arc::clone(&self.scorer), held.span.clone());
+        let (job, span) = (assign.job, held.span.clone());
         self.jobs.insert(job, held);
-        // Rendering, tokenising and compiling the grammar take milliseconds: beside the decoding, not between its steps.
-        let prepared = tokio::task::spawn_blocking(move || span.in_scope(|| prepare(&scorer, assign)));
+        let prepared = (self.prepare)(assign, span);
         context.spawn(prepared.into_actor(self).map(move |prepared, actor, _| {
-            // The words of a panic may quote the answer; its place is in the log.
-            let prepared =
-                prepared.unwrap_or_else(|_| Err(Undone::for_good("the prompt could not be made: making it panicked")));
             match (prepared, actor.jobs.get_mut(&job)) {
                 (_, None) => {} // forgotten meanwhile
-                (Ok((engine_job, reading)), Some(held)) => {
-                    held.tokens_in = engine_job.prompt.len();
+                (Ok(Prepared { job, reading }), Some(held)) => {
                     held.reading = Some(reading);
                     CrashPoint::PromptMade.reached();
-                    actor.command(Command::Run {
-                        job: Box::new(engine_job),
-                        trail,
-                    });
+                    let job = Box::new(job);
+                    actor.command(Command::Run { job, trail });
                 }
                 (Err(undone), Some(_)) => {
                     if let Some(held) = actor.jobs.remove(&job) {
@@ -385,53 +362,6 @@ fn span_of(assign: &Assign) -> Span {
         }
         Task::Narrative { .. } => tracing::info_span!("narrative", interview),
     }
-}
-
-fn prepare(scorer: &Scorer, assign: Assign) -> Result<(Job, Reading), Undone> {
-    let Assign {
-        job,
-        case,
-        interview,
-        task,
-        alone,
-        ..
-    } = assign;
-    let (bank, prompt, constraint, output_max, reading) = match task {
-        Task::Answer { index } => {
-            let made = scorer
-                .answer(&interview, index, &case.rubric)
-                .map_err(Undone::for_good)?;
-            (
-                SCORING_BANK,
-                made.prompt,
-                made.constraint,
-                made.output_max,
-                Reading::Answer(made.reading),
-            )
-        }
-        Task::Narrative { outcomes } => {
-            let made = scorer
-                .narrative(&interview, &outcomes, &case.rubric)
-                .map_err(Undone::for_good)?;
-            (
-                NARRATIVE_BANK,
-                made.prompt,
-                made.constraint,
-                made.output_max,
-                Reading::Narrative(made.reading),
-            )
-        }
-    };
-    tracing::debug!(tokens = prompt.len(), "the prompt is made");
-    let job = Job {
-        id: job,
-        bank,
-        prompt,
-        constraint,
-        output_max,
-        alone,
-    };
-    Ok((job, reading))
 }
 
 impl Handler<EngineEvent> for GpuActor {
@@ -494,7 +424,7 @@ impl Handler<Retire> for GpuActor {
         // Nobody waits for what still runs, so nobody waits for its step either.
         self.pulse.terminate();
         let (gone, waiting) = oneshot::channel();
-        if self.commands.is_some() {
+        if self.thread.is_some() {
             self.until_gone.push(gone);
         }
         Box::pin(async move {

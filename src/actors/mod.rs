@@ -13,6 +13,7 @@ pub mod interview;
 pub mod memory;
 pub mod message;
 pub mod pool;
+pub mod prompts;
 mod queue;
 pub mod report;
 pub mod room;

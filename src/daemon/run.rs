@@ -83,7 +83,7 @@ const STORE_INTERVAL: Duration = Duration::from_secs(1);
 const EXPIRY_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 /// In the store's folder: what engines run now.
-const IN_FLIGHT: &str = "in-flight";
+pub(super) const IN_FLIGHT: &str = "in-flight";
 
 /// Runs until a signal or `shutdown`. Everything that was accepted and is not done goes on at the next start.
 pub fn run(start: Start) -> Result<(), StartError> {

@@ -132,6 +132,11 @@ impl Hand {
         matches!(self.shared.trouble(), Some(Trouble::Broken(_)))
     }
 
+    /// Verbs that wait for room.
+    pub(crate) fn held(&self) -> usize {
+        self.shared.held.load(Ordering::Relaxed)
+    }
+
     /// The disk is as full as it gets, or has room again.
     pub(crate) fn set_full(&self, is_full: bool) {
         let free_bytes = if is_full { 0 } else { PLENTY_BYTES };

@@ -7,7 +7,7 @@ use actix::Addr;
 use super::models::Models;
 use super::*;
 use crate::actors::engine_thread::{Gauge, Plan};
-use crate::actors::gpu::{Forget, GpuActor, Pool as Doors, Retire, SetSlots};
+use crate::actors::gpu::{Forget, GpuActor, Means, Pool as Doors, Retire, SetSlots};
 use crate::domain::rubric::Rubric;
 use crate::engine::Phase;
 use crate::engine::job::{Disposition, JobId};
@@ -59,7 +59,7 @@ impl World {
             ended: to_ended,
         };
         Self {
-            actor: GpuActor::new(4, scorer(), doors, plan, deadlines).start(),
+            actor: GpuActor::new(4, doors, Means::ordinary(scorer(), plan, deadlines)).start(),
             models,
             gauge,
             up,

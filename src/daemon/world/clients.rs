@@ -1,8 +1,11 @@
 //! What clients ask, and which answers the protocol allows: judged by every state that the interview had between question and answer.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::Value;
 
-use super::process::Process;
+use super::process::{Process, now};
+use super::{World, exam};
 use crate::domain::ids::InterviewId;
 use crate::domain::interview::{Answer, AnswerDraft, Draft, Interview, Limits, Opening};
 use crate::domain::state::InterviewState;
@@ -75,7 +78,7 @@ impl Op {
     }
 
     /// Places that it needs in the queue.
-    fn places(&self) -> Option<usize> {
+    pub fn places(&self) -> Option<usize> {
         match self {
             Self::Submit(draft) | Self::Open(draft) => Some(draft.answers.len()),
             Self::Answer(_) => Some(1),
@@ -140,6 +143,94 @@ fn is_opened_by(view: &View, draft: &Draft) -> bool {
     let drafted = interview_of(draft, Opening::StaysOpen);
     let stored = &view.record.interview;
     stored.position == drafted.position && stored.answers().get(..view.record.opened) == Some(drafted.answers())
+}
+
+/// What chance has clients ask.
+impl World {
+    fn any_id(&mut self) -> InterviewId {
+        self.ids[self.chance.below(self.ids.len())].clone()
+    }
+
+    pub(super) fn ask_for_change(&mut self, process: &Process) {
+        let id = self.any_id();
+        // Of one interview one thing is changed at a time, if perhaps by several clients that ask for the same.
+        let pending = self.asked.iter().find(|asked| asked.id == id && asked.op.changes());
+        if let Some(asked) = pending {
+            let (op, again) = (asked.op.clone(), self.chance.below(3) == 0);
+            return if again {
+                self.ask(process, id, op)
+            };
+        }
+        let op = self.choose(&id);
+        self.ask(process, id, op);
+    }
+
+    fn choose(&mut self, id: &InterviewId) -> Op {
+        let (variant, answers) = (self.chance.below(3), 1 + self.chance.below(5));
+        let (choice, poison) = (self.chance.below(24), self.has_poison);
+        let draft = |answers| exam::draft(id.as_str(), variant, answers, poison);
+        let view = self.truth.view(id);
+        match (choice, view.map(|view| (view.record.phase, view.state()))) {
+            (0..=11, None) => Op::Submit(draft(answers)),
+            (12..=20, None) => Op::Open(draft(answers - 1)),
+            (0..=14, Some((Phase::Open, _))) => {
+                let index = view.map_or(0, |view| view.total());
+                Op::Answer(exam::answer(id.as_str(), variant, index, poison))
+            }
+            (15..=20, Some((Phase::Open, _))) => Op::Finish,
+            (0..=12, Some((_, InterviewState::Complete | InterviewState::Partial))) => Op::Retry,
+            (0..=4, Some((Phase::Cancelled, _))) => Op::Delete,
+            (13..=17, _) => Op::Submit(draft(answers)),
+            (18, _) => Op::Open(draft(answers)),
+            (19..=20, _) => Op::Retry,
+            (21, _) => Op::Cancel,
+            (22, _) => Op::Delete,
+            _ => Op::Finish,
+        }
+    }
+
+    /// Somebody does not want an interview any more that is under way.
+    pub(super) fn ask_to_end(&mut self, process: &Process) {
+        let going = |id: &&InterviewId| self.truth.view(id).is_some_and(|view| view.state().goes_on());
+        let going: Vec<_> = self.ids.iter().filter(going).cloned().collect();
+        if going.is_empty() {
+            return;
+        }
+        let id = going[self.chance.below(going.len())].clone();
+        let op = [Op::Cancel, Op::Delete][self.chance.below(2)].clone();
+        if !self.asked.iter().any(|asked| asked.id == id && asked.op.changes()) {
+            self.ask(process, id, op);
+        }
+    }
+
+    pub(super) fn ask_to_read(&mut self, process: &Process) {
+        let id = self.any_id();
+        let until = now() + 1 + self.chance.below(5_000) as i64;
+        let op = match self.chance.below(3) {
+            0 => Op::Get,
+            1 => Op::Report,
+            _ => Op::Wait { until },
+        };
+        self.ask(process, id, op);
+    }
+
+    pub(super) fn ask(&mut self, process: &Process, id: InterviewId, op: Op) {
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        self.history.add(format!("client {ticket} asks of {id}: {op:?}"));
+        let draining = process.daemon.draining.load(Ordering::Relaxed);
+        process.ask(ticket, op.call(&id, now()));
+        self.asked.push(Asked {
+            ticket,
+            views: vec![self.truth.view(&id).cloned()],
+            id,
+            op,
+            taken_max: process.daemon.room.taken(),
+            was_draining: draining,
+            was_in_trouble: process.is_in_trouble(),
+            draining_only: draining,
+        });
+    }
 }
 
 impl Asked {

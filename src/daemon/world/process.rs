@@ -4,11 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::model::covered_by;
 use super::rig::Rig;
+use crate::actors::engine_thread::Planned;
+use crate::actors::memory::{Allowance, Held};
 use crate::actors::message::Provide;
 use crate::actors::pool::{Adopt, Setup};
 use crate::actors::tests::{NoModel, planned, setup};
@@ -34,6 +38,26 @@ const QUEUED_MAX: u32 = 24;
 /// Answers that wait in the pool before interviews wait in the store.
 const ANSWERS_AHEAD: usize = 5;
 pub const OPEN_TTL_S: u64 = 600;
+/// What weights and a slot for answers take of a device that is only pretended.
+const FIXED_BYTES: u64 = 40;
+const SLOT_BYTES: u64 = 10;
+
+/// How long work may take in a life of the process, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    pub step_s: u64,
+    pub answer_s: u64,
+}
+
+/// An engine as an operator wants it.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    pub slots: usize,
+    /// Whether the narrative has the memory of slots for answers.
+    pub shares: bool,
+    /// What it may hold beyond what it is planned with.
+    pub spare_bytes: u64,
+}
 
 pub fn now() -> i64 {
     NOW.get()
@@ -58,15 +82,18 @@ pub struct Process {
     setup: Arc<Setup>,
     /// Of questions that were answered, by their tickets.
     replies: Rc<RefCell<Vec<Answered>>>,
+    is_stopping: Cell<bool>,
     stopped: Rc<Cell<bool>>,
 }
 
 impl Process {
     /// What every start does, in its order.
-    pub fn start(folder: &Path, rig: Rc<Rig>) -> Self {
+    pub fn start(folder: &Path, rig: Rc<Rig>, patience: Patience) -> Self {
         let mut config = Config::default();
         config.queue.max_queued_answers = QUEUED_MAX;
         config.interview.open_ttl_s = OPEN_TTL_S;
+        config.runtime.step_timeout_s = patience.step_s;
+        config.scoring.answer_timeout_s = patience.answer_s;
         let (store, hand) = Store::by_hand(&folder.join("store"), clock()).unwrap();
         let source = Source {
             config: None,
@@ -80,7 +107,7 @@ impl Process {
             connections: Connections::default(),
             clock,
             answers_ahead: ANSWERS_AHEAD,
-            engines: move |_, _, _| starting.start(),
+            engines: move |_, deadlines, epoch| starting.start(deadlines, epoch),
         };
         let settings = Settings::new(config).unwrap();
         let daemon = build(settings, source, store, surroundings, watch::channel(None).0);
@@ -95,10 +122,11 @@ impl Process {
         Self {
             daemon,
             hand,
+            setup: metered("first", &rig),
             rig,
             events,
-            setup: setup("first", Arc::new(NoModel)),
             replies: Rc::default(),
+            is_stopping: Cell::default(),
             stopped: Rc::default(),
         }
     }
@@ -125,28 +153,56 @@ impl Process {
         self.replies.take()
     }
 
-    /// A plan with so many slots for each engine; of a new model, if it has a name.
-    pub fn adopt(&mut self, slots: &[usize], model: Option<&str>, attempts_max: u32) {
+    /// A plan with these engines; of a new model, if it has a name.
+    pub fn adopt(&mut self, engines: &[Wanted], model: Option<&str>, attempts_max: u32) {
         if let Some(model) = model {
-            self.setup = setup(model, Arc::new(NoModel));
+            self.setup = metered(model, &self.rig);
         }
+        let actors: Vec<_> = engines.iter().map(|wanted| self.plan(wanted)).collect();
+        let allowed = actors.iter().map(|planned| planned.allowance.bytes).sum();
+        self.rig.allow(allowed, attempts_max);
         self.daemon.reports.do_send(Provide {
             making: Arc::clone(&self.setup.making),
         });
         self.daemon.pool.do_send(Adopt {
             setup: Arc::clone(&self.setup),
-            actors: slots.iter().map(|slots| planned("cpu", *slots)).collect(),
+            actors,
             attempts_max,
         });
     }
 
+    fn plan(&self, wanted: &Wanted) -> Planned {
+        let covered = covered_by(&self.setup.making.model.hash);
+        let allowance = Allowance {
+            bytes: 0,
+            fixed_bytes: FIXED_BYTES,
+            slot_bytes: SLOT_BYTES,
+            narrative_bytes: covered as u64 * SLOT_BYTES - 2,
+            is_shared: wanted.shares,
+            on_use: false,
+        };
+        Planned {
+            narrative_takes: if wanted.shares { covered.min(wanted.slots) } else { 0 },
+            allowance: Allowance {
+                bytes: taken(&allowance, wanted.slots) + wanted.spare_bytes,
+                ..allowance
+            },
+            ..planned("cpu", wanted.slots)
+        }
+    }
+
     /// Begins to stop as a signal makes it, with so much time for what runs.
     pub fn stop(&self, drain: Duration) {
+        self.is_stopping.set(true);
         let (daemon, stopped) = (Arc::clone(&self.daemon), Rc::clone(&self.stopped));
         actix::spawn(async move {
             daemon.wind_down(drain, std::future::pending()).await;
             stopped.set(true);
         });
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping.get()
     }
 
     pub fn has_stopped(&self) -> bool {
@@ -158,4 +214,31 @@ impl Process {
         assert!(self.daemon.pool.connected(), "the pool has died");
         assert!(self.daemon.reports.connected(), "the reports have died");
     }
+}
+
+/// Bytes of an engine with so many slots for answers.
+pub fn taken(allowance: &Allowance, slots: usize) -> u64 {
+    let answers = slots as u64 * allowance.slot_bytes;
+    let slots = match allowance.is_shared {
+        true => answers.max(allowance.narrative_bytes),
+        false => answers + allowance.narrative_bytes,
+    };
+    allowance.fixed_bytes + slots
+}
+
+/// What engines of a model are made of, on a device that tells what they hold.
+fn metered(model: &str, rig: &Rig) -> Arc<Setup> {
+    let (blind, held) = (setup(model, Arc::new(NoModel)), rig.held());
+    Arc::new(Setup {
+        scorer: Arc::clone(&blind.scorer),
+        factory: Arc::clone(&blind.factory),
+        meter: Arc::new(move |_| {
+            Some(Held {
+                bytes: held.load(Ordering::Relaxed),
+                is_guess: false,
+            })
+        }),
+        options: blind.options,
+        making: Arc::clone(&blind.making),
+    })
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use super::constraint::{Constraint, ConstraintError, Next, TokenSet};
 use super::job::{Failure, Job, JobEvent, JobId, Output};
-use super::model::{BankShape, DecodeRow, Model, ModelError, ModelShape, SlotId};
+use super::model::{BankShape, DecodeRow, Model, ModelError, ModelShape, OVER, SlotId};
 use super::scheduler::Cutting;
 use super::simulated::Simulated;
 use super::{Engine, Options, TokenId, choice};
@@ -242,16 +242,24 @@ fn shape(slots: &[usize]) -> ModelShape {
     }
 }
 
+pub(crate) const OPTIONS: Options = Options {
+    chunk_tokens: CHUNK,
+    gap: 2,
+};
+
 pub(crate) fn simulated(slots: &[usize]) -> Simulated {
     Simulated::new(shape(slots), SEED)
 }
 
-pub(crate) fn engine(model: impl Model + 'static) -> Engine {
-    let options = Options {
-        chunk_tokens: CHUNK,
-        gap: 2,
-    };
-    Engine::new(Box::new(model), options)
+/// With a second bank, whose one slot lies over so many of the first.
+pub(crate) fn overlaid(slots: usize, covered: usize) -> Simulated {
+    let mut shape = shape(&[slots, 1]);
+    shape.banks[OVER].context = covered * CONTEXT;
+    Simulated::new(shape, SEED).overlaid()
+}
+
+fn engine(model: impl Model + 'static) -> Engine {
+    Engine::new(Box::new(model), OPTIONS)
 }
 
 fn all_tokens() -> TokenSet {
