@@ -102,6 +102,8 @@ pub(super) struct Watch {
     beats: u64,
     /// For how long nothing was seen to happen.
     still: Duration,
+    /// Whether it was found overdue since: nobody is given up untold, however far apart the looks are.
+    told: bool,
     /// For how long it has been watched. What counts as a deadline is measured by this and not by a clock: while the process is stopped or starved
     /// nobody watches, and nothing is anybody's delay.
     passed: Duration,
@@ -124,6 +126,7 @@ impl Watch {
         Self {
             beats: 0,
             still: Duration::ZERO,
+            told: false,
             passed: Duration::ZERO,
             looked_at: now,
         }
@@ -152,16 +155,19 @@ impl Watch {
         let beats = pulse.beats();
         if !pulse.busy.load(Ordering::Relaxed) || beats != self.beats {
             self.beats = beats;
-            self.still = Duration::ZERO;
+            (self.still, self.told) = (Duration::ZERO, false);
             return Sight::Well;
         }
         self.still += since;
         let step = deadlines.step();
-        match self.still {
-            still if still < step => Sight::Well,
-            still if still < longest_silence(step) => Sight::Overdue,
-            _ => Sight::Lost,
+        if self.still < step {
+            return Sight::Well;
         }
+        if self.told && self.still >= longest_silence(step) {
+            return Sight::Lost;
+        }
+        self.told = true;
+        Sight::Overdue
     }
 
     /// Ends the run that is overdue. `false` if something has happened since that was seen: then it is another run, or one that moves on.
@@ -216,6 +222,22 @@ mod tests {
         assert_eq!(scene.looks(10), [Sight::Well; 10], "the first look sees the last beat");
         assert_eq!(scene.looks(2), [Sight::Overdue; 2]);
         assert_eq!(scene.looks(2), [Sight::Lost; 2]);
+    }
+
+    #[test]
+    fn nobody_is_given_up_untold_where_looks_are_far_apart() {
+        let mut scene = Scene::new();
+        scene.deadlines = Deadlines::new(Duration::from_secs(1), 100 * STEP);
+        scene.pulse.set_busy(true);
+        let mut sights = (0..5).map(|_| {
+            scene.now += Duration::from_millis(450);
+            scene.watch.look(scene.now, &scene.pulse, &scene.deadlines)
+        });
+        let sights: [_; 5] = std::array::from_fn(|_| sights.next().unwrap());
+        assert_eq!(
+            sights,
+            [Sight::Well, Sight::Well, Sight::Well, Sight::Overdue, Sight::Lost]
+        );
     }
 
     #[test]
