@@ -159,10 +159,15 @@ impl Lives {
             return false;
         };
         let id = life.interview_id.clone();
-        if let Err(error) = self.begin(&mut going, life, waiting) {
-            unbegun(&id, &error);
+        match self.begin(&mut going, life, waiting) {
+            Ok(()) => true,
+            // Nothing can be begun before the store has been opened again, and then all that is unfinished is begun anew.
+            Err(EngageError::Store(StoreError::Full(_) | StoreError::Shut(_) | StoreError::Uncertain { .. })) => false,
+            Err(error) => {
+                unbegun(&id, &error);
+                true
+            }
         }
-        true
     }
 
     fn begin(&self, going: &mut Going, life: Life, waiting: Waiting) -> Result<(), EngageError> {

@@ -214,11 +214,17 @@ fn socket_options(config: &Config) -> Options {
     }
 }
 
-/// Has the system given what the allocator keeps, on a thread that nobody waits for.
+/// Has the system given what the allocator keeps, on a thread that nobody waits for, and one at a time: it stops whoever allocates.
 fn pass_on_freed_memory() {
+    static UNDER_WAY: AtomicBool = AtomicBool::new(false);
     // Without a runtime the daemon ends, and all of its memory with it.
-    if let Ok(runtime) = Handle::try_current() {
-        runtime.spawn_blocking(onnx::trim_memory);
+    if let Ok(runtime) = Handle::try_current()
+        && !UNDER_WAY.swap(true, Ordering::Relaxed)
+    {
+        runtime.spawn_blocking(|| {
+            onnx::trim_memory();
+            UNDER_WAY.store(false, Ordering::Relaxed);
+        });
     }
 }
 

@@ -219,6 +219,8 @@ impl GrammarConstraint {
     /// Near a text's limit only those tokens stay that do not go beyond it; it may have `left` more code points.
     fn keep_what_fits(&mut self, left: usize) {
         let (outline, vocabulary, position) = (&self.outline, &self.vocabulary, self.position);
+        // The second byte of an escape begins no code point.
+        let between = outline.is_between_code_points(position);
         let plain = vocabulary.plain().words();
         for ((index, word), plain) in (0..).zip(self.allowed.words_mut()).zip(plain) {
             let mut rest = *word;
@@ -226,7 +228,7 @@ impl GrammarConstraint {
                 let bit = rest.trailing_zeros();
                 rest &= rest - 1;
                 let token = index * 32 + bit;
-                let fits = match plain & (1 << bit) != 0 {
+                let fits = match between && plain & (1 << bit) != 0 {
                     true => vocabulary.code_points(token) <= left,
                     false => outline.walk(position, vocabulary.bytes(token)).is_some(),
                 };

@@ -15,13 +15,12 @@ const ROOM: usize = 4_000;
 const COMPETENCIES: [&str; 2] = ["growth", "technical"];
 
 /// One answer's output and one narrative's, with texts counted by the grammar or by the outline.
-fn constraints(scorer: &Scorer, counted: bool) -> [GrammarConstraint; 2] {
+fn constraints(scorer: &Scorer, answer: &str, counted: bool) -> [GrammarConstraint; 2] {
     let rubric = rubric();
     let area = &rubric.areas[0];
     let names: Vec<_> = area.criteria.iter().map(|c| c.name.as_str()).collect();
     let competencies = COMPETENCIES.map(str::to_owned);
-    let answer = "저는 \"로그\"를 읽고\n\\경로\\를 고쳤습니다. 😀 That took 3 weeks. ".repeat(12);
-    let of_answer = scorer.prompts.score_grammar(area, &answer, counted).unwrap();
+    let of_answer = scorer.prompts.score_grammar(area, answer, counted).unwrap();
     let of_narrative = scorer.prompts.narrative_grammar(&competencies, counted).unwrap();
     let (score, narrative) = limits(scorer, counted);
     let (encoder, vocabulary) = (|| Arc::clone(&scorer.encoder), &scorer.vocabulary);
@@ -48,8 +47,21 @@ fn limits(scorer: &Scorer, counted: bool) -> (ScoreLimits, NarrativeLimits) {
 #[test]
 fn limits_are_the_same_whoever_counts() {
     let scorer = scorer();
+    let rule = "-".repeat(scorer.constants().score.limits.evidence - 1);
+    for answer in [
+        "저는 \"로그\"를 읽고\n\\경로\\를 고쳤습니다. 😀 That took 3 weeks. ".repeat(12),
+        // The last code point is an escape, and which one is open.
+        format!("{rule}\n{rule}\t{rule}\\{rule}"),
+    ] {
+        the_same_whoever_counts(&scorer, &answer);
+    }
+}
+
+fn the_same_whoever_counts(scorer: &Scorer, answer: &str) {
     for (number, (what, _)) in tastes(&scorer.vocabulary).into_iter().enumerate() {
-        let pairs = constraints(&scorer, false).into_iter().zip(constraints(&scorer, true));
+        let pairs = constraints(scorer, answer, false)
+            .into_iter()
+            .zip(constraints(scorer, answer, true));
         for (mut ours, mut theirs) in pairs {
             let mut output = Vec::new();
             let (_, mut taste) = tastes(&scorer.vocabulary).swap_remove(number);

@@ -258,6 +258,8 @@ impl Connection {
             true => self.read_long(line).await,
             false => Read::of(line, self.role, None),
         };
+        // Only a call goes on to use its room; a reply may wait long for a client that does not read.
+        let room = room.filter(|_| matches!(asked, Ok(Asked::Call(_))));
         match asked {
             Ok(Asked::Call(call)) => {
                 let is_stored = matches!(call, Call::Submit(_) | Call::Open(_) | Call::Answer { .. });

@@ -89,7 +89,7 @@ impl Ballast {
     }
 
     /// What must be free for what is new.
-    fn needed_bytes(&self) -> u64 {
+    pub fn needed_bytes(&self) -> u64 {
         self.wanted_bytes().saturating_add(INTERVIEW_BYTES).saturating_add(1)
     }
 

@@ -346,7 +346,7 @@ impl Writer {
                 "{} are free on the disk of {}, and more than {} must be (store.free_floor_mib and store.ballast_mib)",
                 mib(free),
                 self.shared.path.display(),
-                mib(self.ballast.wanted_bytes())
+                mib(self.ballast.needed_bytes())
             ))
         });
         let mut trouble = lock(&self.shared.trouble);
@@ -407,7 +407,9 @@ impl Writer {
     }
 
     fn open_again(&mut self, now: Timestamp) -> Option<Vec<String>> {
-        self.give_up_ballast();
+        if let Some(Trouble::Full(_)) = self.stopped() {
+            self.give_up_ballast();
+        }
         if self.free().is_some_and(|free| free < OPENING_BYTES) {
             return None;
         }
@@ -419,9 +421,15 @@ impl Writer {
             Err(error) => {
                 let stays = why_shut(&error);
                 let mut trouble = lock(&self.shared.trouble);
+                let passes = stays.is_passing();
                 if trouble.as_ref() != Some(&stays) {
                     tracing::error!("{stays}");
                     *trouble = Some(stays);
+                }
+                drop(trouble);
+                if !passes {
+                    // Whoever waits for room waits in vain.
+                    self.serve_held();
                 }
                 None
             }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::*;
 
@@ -375,7 +376,13 @@ async fn a_store_that_others_work_on_is_never_moved_aside_and_the_next_start_doe
     let db = path.join("db");
     let length = usize::try_from(fs::metadata(&db).unwrap().len()).unwrap();
     fs::write(&db, vec![0x5a; length]).unwrap();
-    assert_eq!(opened_again(&store).await, None);
+    store.find_the_disk_full();
+    let (iv, a1) = (id("iv"), answer_id("a1"));
+    let waits = store.record(&iv, generation, &a1, scored("it waits for room"));
+    let both = async { tokio::join!(waits, opened_again(&store)) };
+    let (waited, notes) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+    assert!(matches!(waited, Err(StoreError::Broken(_))), "{waited:?}");
+    assert_eq!(notes, None);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     let trouble = store.trouble().unwrap();
     assert!(
