@@ -46,7 +46,11 @@ impl Files {
 impl Durable for Files {
     /// Also makes the names of sled's files durable, which sled leaves to chance.
     fn open(&mut self) -> Result<(), StoreError> {
-        let synced = |path: PathBuf| sync(&path).map_err(|source| failed(SYNC, &path, source));
+        // That one cannot be opened may pass; that one cannot be synced is never known to.
+        let synced = |path: PathBuf| {
+            let file = File::open(&path).map_err(|source| failed("open", &path, source))?;
+            file.sync_all().map_err(|source| failed(SYNC, &path, source))
+        };
         synced(self.store.join("conf"))?;
         synced(self.store.join("blobs"))?;
         synced(self.store.clone())?;

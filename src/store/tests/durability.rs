@@ -352,3 +352,10 @@ async fn whatever_was_answered_is_in_the_files_at_once() {
     first.delete(&id("iv")).await.unwrap();
     same("iv");
 }
+
+#[test]
+fn what_cannot_be_opened_may_be_opened_later_and_is_no_failed_sync() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = disk::Files::of(folder.path()).open().unwrap_err();
+    assert!(matches!(error, StoreError::Io { doing: "open", .. }), "{error}");
+}
