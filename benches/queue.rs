@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient, System};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use interviewd::actors::doors::{EngineDoors, PoolDoors};
 use interviewd::actors::engine_thread::{Gauge, ModelFactory, Planned};
-use interviewd::actors::gpu::{Forget, Pool, Retire, SetSlots};
+use interviewd::actors::gpu::{Forget, Retire, SetSlots};
 use interviewd::actors::memory::Allowance;
 use interviewd::actors::message::{
     AnswerScored, AnswerScorer, Assign, Case, Ended, EngineUp, Life, Making, Moments, NarrativeWritten, Outage, Written,
 };
-use interviewd::actors::pool::{Adopt, BackOff, EngineDoors, GpuPool, Outlets, Setup};
+use interviewd::actors::pool::{Adopt, BackOff, GpuPool, Outlets, Setup};
 use interviewd::domain::interview::Interview;
 use interviewd::domain::time::Timestamp;
 use interviewd::engine::Options;
@@ -28,7 +29,7 @@ use tokio::sync::oneshot;
 const SLOTS: usize = 17;
 
 /// Ends whatever it is given as soon as it is given it.
-struct Instantaneous(Pool);
+struct Instantaneous(PoolDoors);
 
 impl Actor for Instantaneous {
     type Context = Context<Self>;
@@ -166,16 +167,10 @@ async fn answers(count: u64, waiting: u64, scorer: Arc<Scorer>) -> Duration {
         scored: address.clone().recipient(),
         narrative: address.recipient(),
     };
-    let start = Box::new(move |_, _: &Planned, _: &Arc<Setup>, doors: Pool| {
+    let start = Box::new(move |_, _: &Planned, _: &Arc<Setup>, doors: PoolDoors| {
         up.set(Some(doors.up.clone()));
         let engine = Instantaneous(doors).start();
-        EngineDoors {
-            assign: engine.clone().recipient(),
-            forget: engine.clone().recipient(),
-            set_slots: engine.clone().recipient(),
-            retire: engine.recipient(),
-            gauge: Arc::new(Gauge::default()),
-        }
+        EngineDoors::of(engine, Arc::new(Gauge::default()))
     });
     let pool = GpuPool::new(start, outlets, BackOff::default(), Instant::now()).start();
     pool.send(Adopt {

@@ -53,6 +53,21 @@ fn spoil_first(world: &World, id: &str, prefix: fn(&[u8]) -> Vec<u8>) {
     db.flush().unwrap();
 }
 
+/// Why a daemon that has come up is degraded.
+fn reason_of_degraded(client: &mut Client) -> String {
+    let status = status_once_up(client);
+    assert_eq!(status["state"], "degraded", "{status}");
+    status["reason"].as_str().unwrap().to_owned()
+}
+
+/// And the id is free again.
+fn all_is_well_once_it_is_deleted(client: &mut Client, id: &str) {
+    client.call("interview.delete", json!({"interview_id": id})).unwrap();
+    let status = client.call("status", json!({})).unwrap();
+    assert_eq!((&status["state"], &status["reason"]), (&json!("ready"), &Value::Null));
+    assert_eq!(client.report(interview(id, &["하나"]))["status"], "complete");
+}
+
 #[test]
 fn an_interview_that_cannot_be_read_is_named_and_the_others_get_their_reports() {
     let world = with_waiting(&["before", "spoilt", "after"]);
@@ -62,9 +77,7 @@ fn an_interview_that_cannot_be_read_is_named_and_the_others_get_their_reports() 
     for id in ["before", "after"] {
         assert_eq!(client.wait_for_report(id)["status"], "complete", "{id}");
     }
-    let status = status_once_up(&mut client);
-    assert_eq!(status["state"], "degraded", "{status}");
-    let reason = status["reason"].as_str().unwrap();
+    let reason = reason_of_degraded(&mut client);
     assert!(
         reason.starts_with("1 unfinished interviews cannot be read and do not go on: spoilt"),
         "{reason}"
@@ -79,12 +92,7 @@ fn an_interview_that_cannot_be_read_is_named_and_the_others_get_their_reports() 
         .unwrap_err();
     assert_eq!(fault.kind(), "storage", "{fault:?}");
     assert!(fault.message().contains("the interview spoilt"), "{fault:?}");
-    client
-        .call("interview.delete", json!({"interview_id": "spoilt"}))
-        .unwrap();
-    let status = client.call("status", json!({})).unwrap();
-    assert_eq!((&status["state"], &status["reason"]), (&json!("ready"), &Value::Null));
-    assert_eq!(client.report(interview("spoilt", &["하나"]))["status"], "complete");
+    all_is_well_once_it_is_deleted(&mut client, "spoilt");
 }
 
 #[test]
@@ -94,19 +102,12 @@ fn an_interview_of_which_nothing_can_be_read_is_named_until_it_is_deleted() {
     let daemon = world.start();
     let mut client = daemon.connect();
     assert_eq!(client.wait_for_report("before")["status"], "complete");
-    let status = status_once_up(&mut client);
-    assert_eq!(status["state"], "degraded", "{status}");
-    let reason = status["reason"].as_str().unwrap();
+    let reason = reason_of_degraded(&mut client);
     assert!(
         reason.starts_with("1 interviews in the store cannot be read: spoilt; the others can; 1 unfinished"),
         "{reason}"
     );
-    client
-        .call("interview.delete", json!({"interview_id": "spoilt"}))
-        .unwrap();
-    let status = client.call("status", json!({})).unwrap();
-    assert_eq!((&status["state"], &status["reason"]), (&json!("ready"), &Value::Null));
-    assert_eq!(client.report(interview("spoilt", &["하나"]))["status"], "complete");
+    all_is_well_once_it_is_deleted(&mut client, "spoilt");
 }
 
 #[test]
@@ -116,9 +117,7 @@ fn a_store_beyond_repair_is_kept_beside_an_empty_one_and_status_says_where() {
     fs::write(world.path("store/db"), &data[..data.len() / 2]).unwrap();
     let daemon = world.start();
     let mut client = daemon.connect();
-    let status = status_once_up(&mut client);
-    assert_eq!(status["state"], "degraded", "{status}");
-    let reason = status["reason"].as_str().unwrap();
+    let reason = reason_of_degraded(&mut client);
     let entries = fs::read_dir(world.folder.path()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let away: Vec<_> = names.filter(|name| name.starts_with("store.quarantine-")).collect();

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use actix::Message;
 
+use super::doors::EngineDoors;
 use super::engine_thread::millis_since;
 use super::message::{Life, Task};
-use super::pool::EngineDoors;
 use super::queue::{Queue, Work};
 use super::seats::{Member, Seat, Seats};
 use crate::domain::ids::{AnswerId, InterviewId};

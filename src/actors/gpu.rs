@@ -12,9 +12,10 @@ use actix::{
 use tokio::sync::oneshot;
 use tracing::Span;
 
+use super::doors::{EngineDoors, PoolDoors};
 use super::engine_thread::{self, Command, EngineEvent, Gauge, Thread, What};
 use super::message::{Assign, Cause, Ended, EngineDown, EngineLate, EngineUp, Moments, Outage, Task, Undone, Written};
-use super::pool::{EngineDoors, StartEngine};
+use super::pool::StartEngine;
 use super::prompts::{Prepare, Prepared, Reading, beside};
 use super::watch::{Deadlines, Pulse, Sight, Watch, longest_silence};
 use crate::crash_points::CrashPoint;
@@ -38,15 +39,6 @@ pub struct SetSlots(pub usize);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Retire;
-
-/// Whom a GpuActor tells what happened.
-#[derive(Clone)]
-pub struct Pool {
-    pub up: Recipient<EngineUp>,
-    pub late: Recipient<EngineLate>,
-    pub down: Recipient<EngineDown>,
-    pub ended: Recipient<Ended>,
-}
 
 /// Starts an engine's thread, which tells what happens there.
 pub type Launch = Box<dyn FnOnce(Recipient<EngineEvent>) -> io::Result<Thread>>;
@@ -75,7 +67,7 @@ impl Means {
 /// One engine.
 pub struct GpuActor {
     id: usize,
-    pool: Pool,
+    pool: PoolDoors,
     prepare: Prepare,
     launch: Option<Launch>,
     thread: Option<Thread>,
@@ -106,7 +98,7 @@ struct Held {
 
 impl GpuActor {
     /// `id` is the pool's.
-    pub fn new(id: usize, pool: Pool, means: Means) -> Self {
+    pub fn new(id: usize, pool: PoolDoors, means: Means) -> Self {
         Self {
             id,
             pool,
@@ -291,13 +283,7 @@ pub fn start_engine(counters: Arc<Counters>, deadlines: Arc<Deadlines>, epoch: I
         };
         let means = Means::ordinary(Arc::clone(&setup.scorer), thread, Arc::clone(&deadlines));
         let actor = GpuActor::new(id, pool, means).start();
-        EngineDoors {
-            assign: actor.clone().recipient(),
-            forget: actor.clone().recipient(),
-            set_slots: actor.clone().recipient(),
-            retire: actor.recipient(),
-            gauge,
-        }
+        EngineDoors::of(actor, gauge)
     })
 }
 

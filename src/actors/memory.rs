@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::pool::EngineDoors;
+use super::doors::EngineDoors;
 use super::seats::{Seats, Weight};
 use crate::engine::model::SlotId;
 use crate::scoring::{NARRATIVE_BANK, SCORING_BANK};

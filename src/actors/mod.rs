@@ -5,6 +5,7 @@
 
 pub mod age;
 mod describe;
+pub mod doors;
 mod endings;
 pub mod engine_thread;
 pub mod gpu;

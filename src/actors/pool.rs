@@ -16,8 +16,9 @@ pub use super::seats::Setup;
 pub use failing::BackOff;
 
 use super::describe::{describe, standings};
-use super::engine_thread::{Gauge, Planned};
-use super::gpu::{Forget, Pool as Doors, Retire, SetSlots};
+use super::doors::{EngineDoors, PoolDoors};
+use super::engine_thread::Planned;
+use super::gpu::{Forget, Retire, SetSlots};
 use super::in_flight::{InFlight, Row};
 use super::memory;
 use super::message::{Abandon, AnswerScorer, Assign, Ended, EngineDown, EngineLate, EngineUp, Task, WriteNarrative};
@@ -61,17 +62,8 @@ pub struct Release;
 #[rtype(result = "()")]
 pub struct Weigh;
 
-/// What the pool has of an engine's actor.
-pub struct EngineDoors {
-    pub assign: Recipient<Assign>,
-    pub forget: Recipient<Forget>,
-    pub set_slots: Recipient<SetSlots>,
-    pub retire: Recipient<Retire>,
-    pub gauge: Arc<Gauge>,
-}
-
 /// Starts the actor of an engine, given its id. A test puts another in its place.
-pub type StartEngine = Box<dyn Fn(usize, &Planned, &Arc<Setup>, Doors) -> EngineDoors>;
+pub type StartEngine = Box<dyn Fn(usize, &Planned, &Arc<Setup>, PoolDoors) -> EngineDoors>;
 
 /// What is to be given to an engine.
 struct Next {
@@ -155,12 +147,7 @@ impl GpuPool {
         match step {
             Step::Start { id, plan } => {
                 let address = context.address();
-                let pool = Doors {
-                    up: address.clone().recipient(),
-                    late: address.clone().recipient(),
-                    down: address.clone().recipient(),
-                    ended: address.recipient(),
-                };
+                let pool = PoolDoors::of(address);
                 self.doors.insert(id, (self.start)(id, &plan, setup, pool));
             }
             Step::Resize { id, slots } => {

@@ -10,8 +10,9 @@ use actix::{Actor, Addr, Context, Handler, ResponseFuture};
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::actors::doors::{EngineDoors, PoolDoors};
 use crate::actors::engine_thread::Gauge;
-use crate::actors::gpu::{Forget, Pool as Doors, Retire, SetSlots};
+use crate::actors::gpu::{Forget, Retire, SetSlots};
 use crate::actors::in_flight::{InFlight, Trail};
 use crate::actors::room::Place;
 use crate::engine::job::{Disposition, JobId};
@@ -49,7 +50,7 @@ pub struct Engine {
     /// Where it is to be noted how far a job has come.
     pub trails: HashMap<JobId, Trail>,
     late: Vec<oneshot::Sender<()>>,
-    doors: Doors,
+    doors: PoolDoors,
     pub gauge: Arc<Gauge>,
 }
 
@@ -146,7 +147,7 @@ impl World {
         let (to_narratives, narratives) = mailbox();
         let engines: Rc<RefCell<Vec<_>>> = Rc::default();
         let all = Rc::clone(&engines);
-        let start = move |id: usize, plan: &Planned, setup: &Arc<Setup>, doors: Doors| {
+        let start = move |id: usize, plan: &Planned, setup: &Arc<Setup>, doors: PoolDoors| {
             let gauge = Arc::new(Gauge::default());
             let engine = Rc::new(RefCell::new(Engine {
                 id,
@@ -167,13 +168,7 @@ impl World {
             }));
             all.borrow_mut().push(Rc::clone(&engine));
             let actor = FakeActor(engine).start();
-            EngineDoors {
-                assign: actor.clone().recipient(),
-                forget: actor.clone().recipient(),
-                set_slots: actor.clone().recipient(),
-                retire: actor.recipient(),
-                gauge,
-            }
+            EngineDoors::of(actor, gauge)
         };
         let outlets = Outlets {
             scored: to_scored,
@@ -256,7 +251,7 @@ impl World {
         Rc::clone(&self.engines.borrow()[index])
     }
 
-    fn doors(&self, index: usize) -> (usize, Doors) {
+    fn doors(&self, index: usize) -> (usize, PoolDoors) {
         let engine = self.engine(index);
         let engine = engine.borrow();
         (engine.id, engine.doors.clone())

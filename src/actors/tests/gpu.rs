@@ -6,8 +6,9 @@ use actix::Addr;
 
 use super::models::Models;
 use super::*;
+use crate::actors::doors::PoolDoors;
 use crate::actors::engine_thread::{Gauge, Plan};
-use crate::actors::gpu::{Forget, GpuActor, Means, Pool as Doors, Retire, SetSlots};
+use crate::actors::gpu::{Forget, GpuActor, Means, Retire, SetSlots};
 use crate::domain::rubric::Rubric;
 use crate::engine::Phase;
 use crate::engine::job::{Disposition, JobId};
@@ -52,7 +53,7 @@ impl World {
         };
         let ((to_up, up), (to_late, late)) = (mailbox(), mailbox());
         let ((to_down, down), (to_ended, ended)) = (mailbox(), mailbox());
-        let doors = Doors {
+        let doors = PoolDoors {
             up: to_up,
             late: to_late,
             down: to_down,

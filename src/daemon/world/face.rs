@@ -7,13 +7,14 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 
 use super::member::{Held, Member};
 use super::rig::Rig;
-use crate::actors::gpu::{Forget, GpuActor, Pool, Retire, SetSlots};
+use crate::actors::doors::PoolDoors;
+use crate::actors::gpu::{Forget, GpuActor, Retire, SetSlots};
 use crate::actors::message::{Assign, Cause, Ended, EngineDown, EngineLate, EngineUp};
 
 pub struct Face {
     pub rig: Rc<Rig>,
     pub member: Rc<RefCell<Member>>,
-    pub pool: Pool,
+    pub pool: PoolDoors,
     pub engine: actix::Addr<GpuActor>,
 }
 

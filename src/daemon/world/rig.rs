@@ -14,10 +14,11 @@ use super::exam;
 use super::face::Face;
 use super::member::{Hang, Held, Member, means};
 use super::model::{Factory, Halt, covered_by};
+use crate::actors::doors::{EngineDoors, PoolDoors};
 use crate::actors::engine_thread::{Gauge, Plan, Planned};
-use crate::actors::gpu::{GpuActor, Pool};
+use crate::actors::gpu::GpuActor;
 use crate::actors::message::{Assign, Outage, Task};
-use crate::actors::pool::{EngineDoors, Setup, StartEngine};
+use crate::actors::pool::{Setup, StartEngine};
 use crate::actors::tests::chance::Chance;
 use crate::actors::watch::Deadlines;
 use crate::domain::ids::InterviewId;
@@ -141,7 +142,7 @@ impl Rig {
         id: usize,
         planned: &Planned,
         setup: &Arc<Setup>,
-        pool: Pool,
+        pool: PoolDoors,
         epoch: Instant,
     ) -> EngineDoors {
         let (gauge, halt) = (Arc::new(Gauge::default()), Arc::new(Halt::default()));
@@ -169,12 +170,7 @@ impl Rig {
         let means = means(&member, plan, Arc::clone(self.deadlines()));
         let face = Face::create(|context| {
             let address = context.address();
-            let told = Pool {
-                up: address.clone().recipient(),
-                late: address.clone().recipient(),
-                down: address.clone().recipient(),
-                ended: address.recipient(),
-            };
+            let told = PoolDoors::of(address);
             Face {
                 rig: Rc::clone(self),
                 member,
@@ -183,13 +179,7 @@ impl Rig {
             }
         });
         self.faces.borrow_mut().push(face.clone());
-        EngineDoors {
-            assign: face.clone().recipient(),
-            forget: face.clone().recipient(),
-            set_slots: face.clone().recipient(),
-            retire: face.recipient(),
-            gauge,
-        }
+        EngineDoors::of(face, gauge)
     }
 
     fn factory(&self, model: &str, halt: &Arc<Halt>) -> Factory {

@@ -137,13 +137,17 @@ async fn an_idle_connection_is_closed_but_none_that_waits_for_something() {
     );
 }
 
-#[tokio::test]
-async fn interviews_that_come_faster_than_they_are_taken_wait_their_turn() {
-    let daemon = Daemon::with(|options| {
+async fn with_room_for_three_lines() -> Daemon {
+    Daemon::with(|options| {
         options.buffered_bytes_max = 3 << 20;
         options.line_bytes_max = 1 << 20;
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn interviews_that_come_faster_than_they_are_taken_wait_their_turn() {
+    let daemon = with_room_for_three_lines().await;
     let mut peer = daemon.peer().await;
     let answer = json!({"stage": "intro", "question": "q", "answer": "x".repeat(300_000)});
     for id in 0..8 {
@@ -158,11 +162,7 @@ async fn interviews_that_come_faster_than_they_are_taken_wait_their_turn() {
 
 #[tokio::test]
 async fn the_longest_line_goes_through_where_three_of_them_fit() {
-    let daemon = Daemon::with(|options| {
-        options.buffered_bytes_max = 3 << 20;
-        options.line_bytes_max = 1 << 20;
-    })
-    .await;
+    let daemon = with_room_for_three_lines().await;
     let mut peer = daemon.peer().await;
     let text = |bytes: usize| json!({"stage": "intro", "question": "", "answer": "\n".to_owned() + &"x".repeat(bytes)});
     let request = |last: usize| {
