@@ -322,16 +322,22 @@ async fn slots_that_cannot_be_had_are_the_end_of_the_engine() {
     assert!(!matches!(world.actor.send(SetSlots(3)).await, Ok(true)));
 }
 
-/// A step may take a fifth of a second, an answer much longer.
-fn hasty() -> Arc<Deadlines> {
-    Arc::new(Deadlines::new(Duration::from_millis(200), PATIENCE))
+/// An engine whose second call does that, once it is in that call: until then a step may take as long as it likes, on whatever machine; from then on a
+/// second.
+async fn held_up(fault: Fault) -> (World, Arc<Deadlines>) {
+    let deadlines = patient();
+    let world = World::within(1, scripted(When::Call(2), fault), Arc::clone(&deadlines));
+    world.score(1);
+    until("it is held up", || world.models.script.calls() == 2).await;
+    deadlines.follow(&Deadlines::new(Duration::from_secs(1), PATIENCE));
+    (world, deadlines)
 }
 
 #[actix::test]
 async fn a_step_that_hangs_is_ended_and_the_engine_goes_on() {
-    let world = World::within(1, scripted(When::Call(2), Fault::Hang), hasty());
-    world.score(1);
+    let (world, deadlines) = held_up(Fault::Hang).await;
     world.until_ended(1).await;
+    deadlines.follow(&patient());
     let undone = world.ended.borrow()[0].result.clone().unwrap_err();
     assert!(undone.reason.contains("runtime.step_timeout_s"), "{}", undone.reason);
     assert_eq!((undone.disposition, undone.cause), (Disposition::Retry, Cause::Failure));
@@ -343,8 +349,7 @@ async fn a_step_that_hangs_is_ended_and_the_engine_goes_on() {
 
 #[actix::test]
 async fn an_engine_that_does_not_end_its_step_is_given_up_and_told_of_when_it_comes_back() {
-    let world = World::within(1, scripted(When::Call(2), Fault::Stuck), hasty());
-    world.score(1);
+    let (world, _) = held_up(Fault::Stuck).await;
     let reason = world.until_down().await;
     assert!(reason.contains("its thread is given up"), "{reason}");
     assert!(world.down.borrow()[0].is_stuck);
@@ -359,9 +364,7 @@ async fn an_engine_that_does_not_end_its_step_is_given_up_and_told_of_when_it_co
 
 #[actix::test]
 async fn who_is_to_retire_and_is_stuck_is_given_up_and_has_retired_when_it_comes_back() {
-    let world = World::within(1, scripted(When::Call(2), Fault::Stuck), hasty());
-    world.score(1);
-    world.until_runs(1).await;
+    let (world, _) = held_up(Fault::Stuck).await;
     let retired = tokio::task::spawn_local(world.actor.send(Retire));
     world.until_down().await;
     settle().await;
@@ -400,9 +403,10 @@ async fn an_engine_that_takes_too_long_to_load_is_told_of_once_and_waited_for() 
 
 #[actix::test]
 async fn an_engine_that_is_loaded_in_time_is_not_complained_of() {
-    let deadlines = Arc::new(Deadlines::new(Duration::from_millis(250), PATIENCE));
-    let world = World::within(1, Models::default(), deadlines);
+    let deadlines = patient();
+    let world = World::within(1, Models::default(), Arc::clone(&deadlines));
     until("it is up", || !world.up.borrow().is_empty()).await;
+    deadlines.follow(&Deadlines::new(Duration::from_millis(250), PATIENCE));
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!((world.late.borrow().len(), world.down.borrow().len()), (0, 0));
 }
