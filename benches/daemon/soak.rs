@@ -125,9 +125,10 @@ fn print(
             .count()
     };
     let live: usize = kept.iter().map(|kept| kept.bytes).sum();
-    let size = size_of(store);
+    let ballast = std::fs::metadata(store.join("ballast")).map_or(0, |file| file.len());
+    let size = size_of(store) - ballast;
     println!(
-        "  {:>6.0} s: {submitted:>6} submitted, {reports:>6} reports, queue {:>3}; resident {:>6.1} MiB, heap and stacks {:>6.1}; {} descriptors, {} threads; store {:>6.1} MiB = {:.1} x live data",
+        "  {:>6.0} s: {submitted:>6} submitted, {reports:>6} reports, queue {:>3}; resident {:>6.1} MiB, heap and stacks {:>6.1}; {} descriptors, {} threads; store {:>6.1} MiB = {:.1} x live data, and {:.0} MiB of ballast",
         begun.elapsed().as_secs_f64(),
         status["queue"]["answers"],
         mib(memory.all),
@@ -136,11 +137,12 @@ fn print(
         entries("task"),
         mib(size / 1024),
         size as f64 / live as f64,
+        mib(ballast / 1024),
     );
     memory.anonymous
 }
 
-/// Bytes on the disk, the ballast and everything else that is in the folder included.
+/// Bytes on the disk of everything that is in the folder.
 fn size_of(folder: &Path) -> u64 {
     let mut bytes = 0;
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
