@@ -108,7 +108,7 @@ pub(super) async fn serve(stream: UnixStream, role: Role, shared: Arc<Shared>) {
         shared: Arc::clone(&shared),
     };
     tokio::select! {
-        () = account.evicted() => shared.evicted(account.bytes()),
+        held_bytes = account.evicted() => shared.evicted(held_bytes),
         ended = both(connection.run(), write_lines(write, queue, write_timeout)) => match ended {
             Ok(Some(cut_off)) => discard(cut_off).await,
             Ok(None) => {}
