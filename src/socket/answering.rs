@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit, mpsc};
 
 use super::call::Call;
 use super::connection::{Phase, Shared};
@@ -13,9 +13,9 @@ use super::fault::{Fault, Kind};
 use super::ledger::{Account, Charge};
 use super::lines;
 use super::outgoing::{Outgoing, Slot, send};
-use super::params::LIST_LIMIT;
+use super::params::{LIST_LIMIT, LIST_LIMIT_MAX};
 use super::service::{Reply, Role, Service};
-use super::turns::{Effort, Turns};
+use super::turns::{Common, Effort, Turns};
 use super::wire::Id;
 
 /// What an interview in a list takes, the longest id included, while the list is put together and becomes JSON.
@@ -44,12 +44,13 @@ impl Answering {
         let effort = Effort::of(&call);
         let work = {
             let (service, role, id) = (Arc::clone(&self.shared.service), self.role, self.id.clone());
+            let common = Arc::clone(&self.shared.common);
             let account = Arc::clone(&self.account);
             // Boxed, because it is handed on several times and a request may wait for long.
             Box::pin(async move {
-                let made = account.charged(made_bytes(&call));
+                let list = listing(&call, &common, &account).await;
                 let result = unpanicked(service.as_ref(), role, call).await;
-                drop((held, made));
+                drop((held, list));
                 reply_to(id.as_ref(), result, &account)
             })
         };
@@ -64,12 +65,16 @@ impl Answering {
     }
 }
 
-/// What putting a reply together takes, where that goes on in several turns.
-fn made_bytes(call: &Call) -> usize {
-    match call {
-        Call::List(params) => params.limit.unwrap_or(LIST_LIMIT) * LISTED_BYTES,
-        _ => 0,
-    }
+/// What a list takes until it is whole, for which it needs several turns. Few are begun at a time: those of all connections would fill what all may
+/// hold, and cost somebody his connection.
+async fn listing<'a>(call: &Call, common: &'a Common, account: &Account) -> Option<(SemaphorePermit<'a>, Charge)> {
+    let Call::List(params) = call else { return None };
+    let interviews = params.limit.unwrap_or(LIST_LIMIT).min(LIST_LIMIT_MAX);
+    let room = common.listing.acquire_many(interviews as u32).await;
+    // That may have taken long.
+    account.relieved().await;
+    let room = room.expect("nobody closes the semaphore");
+    Some((room, account.charged(interviews * LISTED_BYTES)))
 }
 
 fn stopping() -> Fault {
