@@ -261,6 +261,8 @@ impl Connection {
         // Only a call goes on to use its room; a reply may wait long for a client that does not read.
         let room = room.filter(|_| matches!(asked, Ok(Asked::Call(_))));
         match asked {
+            // Nobody would hear the answer, and a wait for it would keep the connection long after its client has gone.
+            Ok(Asked::Call(ref call)) if id.is_none() && call.only_asks() => {}
             Ok(Asked::Call(call)) => {
                 let is_stored = matches!(call, Call::Submit(_) | Call::Open(_) | Call::Answer { .. });
                 let room = match room.filter(|_| is_stored) {
