@@ -27,7 +27,7 @@ use super::seldom::Seldom;
 use super::server::ROOM_UNIT_BYTES;
 use super::service::{Reply, Role, Service};
 use super::turns::{Common, Turns};
-use super::wire::{self, Id, Request};
+use super::wire::{self, Id, Request, TEXT_BYTES_MAX};
 use crate::domain::ids::InterviewId;
 
 /// Longer lines are parsed on a thread of their own, so that other connections need not wait.
@@ -304,8 +304,9 @@ impl Connection {
         let measured = on_another_thread(move || (wire::decoding_bytes(&line.bytes), line));
         let read = match measured.await {
             Ok((decoding, mut line)) => {
-                // What it becomes, and what decoding takes, is there beside the line.
-                line.charge.set(2 * length + decoding);
+                // What it becomes, and what decoding takes, is there beside the line. A text too long to be asked for is decoded before anything
+                // is made of the line, and never again.
+                line.charge.set(2 * length + decoding.min(TEXT_BYTES_MAX));
                 self.account.relieved().await;
                 on_another_thread(move || Read::of(line, role, Some(room))).await
             }

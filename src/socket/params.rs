@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::call::{Call, Format, ListParams, ResizeParams};
 use super::fault::{Fault, Kind};
 use super::service::Role;
-use super::wire::{ECHO_CHARS_MAX, MESSAGE_CHARS_MAX, shortened, without_place};
+use super::wire::{ECHO_CHARS_MAX, MESSAGE_CHARS_MAX, Seen, shortened, without_place};
 use crate::domain::ids::InterviewId;
 use crate::domain::interview::{AnswerDraft, Draft};
 use crate::domain::object;
@@ -34,8 +34,8 @@ pub enum Asked {
     },
 }
 
-/// Reads the parameters of `method`, after checking that there is such a method and that `role` may call it.
-pub fn asked(method: &str, params: Option<&RawValue>, role: Role) -> Result<Asked, Fault> {
+/// Reads the parameters of `method`, after checking that there is such a method and that `role` may call it. `seen`: in the whole line.
+pub(super) fn asked(method: &str, params: Option<&RawValue>, role: Role, seen: &Seen) -> Result<Asked, Fault> {
     let Some((is_admins, reader)) = reader(method) else {
         let name = shortened(method, ECHO_CHARS_MAX);
         return Err(Fault::new(Kind::UnknownMethod, format!("unknown method {name:?}")));
@@ -48,7 +48,10 @@ pub fn asked(method: &str, params: Option<&RawValue>, role: Role) -> Result<Aske
     if !params.starts_with('{') {
         return Err(refusal("params", "must be an object, with the parameters by name"));
     }
-    reader(params)
+    match seen.refusal(params) {
+        Some(fault) => Err(fault),
+        None => reader(params),
+    }
 }
 
 type Reader = fn(&str) -> Result<Asked, Fault>;

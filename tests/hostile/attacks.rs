@@ -200,7 +200,7 @@ fn values(target: &Target) {
     target.by_many(4, |_| target.send_again_and_again(line.as_bytes()));
 }
 
-/// Texts that no interview may have. Decoding an escape takes their memory once more.
+/// Texts that no request may have. Decoding an escape takes their memory once more.
 fn large_texts(target: &Target) {
     let text = "가".repeat(5 << 20);
     submits(
@@ -211,7 +211,8 @@ fn large_texts(target: &Target) {
 
 /// Of such lengths that only a look at all of it tells that it is too much.
 fn many_texts(target: &Target) {
-    let answer = json!({"stage": "intro", "question": "?", "answer": format!("\n{}", "가".repeat(80_000))});
+    let text = format!("\n{}", "가".repeat(40_000));
+    let answer = json!({"stage": "intro", "question": text, "answer": text});
     submits(target, json!({"interview_id": "many", "answers": vec![answer; 64]}));
 }
 
