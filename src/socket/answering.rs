@@ -8,7 +8,7 @@ use std::task::Poll;
 use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit, mpsc};
 
 use super::call::Call;
-use super::connection::{Phase, Shared};
+use super::connection::{Phase, REQUEST_BYTES, Shared};
 use super::fault::{Fault, Kind};
 use super::ledger::{Account, Charge};
 use super::lines;
@@ -35,8 +35,8 @@ pub(super) struct Answering {
 
 /// What is held as long as a call is: what it counts for, and its share of the room for what lines become.
 pub(super) struct Held {
-    pub _charge: Charge,
-    pub _room: Option<OwnedSemaphorePermit>,
+    pub charge: Charge,
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
 impl Answering {
@@ -50,14 +50,17 @@ impl Answering {
             Box::pin(async move {
                 let list = listing(&call, &common, &account).await;
                 let result = unpanicked(service.as_ref(), role, call).await;
-                drop((held, list));
-                reply_to(id.as_ref(), result, &account)
+                let Held { mut charge, room } = held;
+                // What was asked is done with; the task is there until the reply is on its way.
+                charge.set(REQUEST_BYTES);
+                drop((room, list));
+                (reply_to(id.as_ref(), result, &account), Some(charge))
             })
         };
-        let reply = tokio::select! {
+        let (reply, _task) = tokio::select! {
             biased;
-            reply = self.turns.take(effort, work) => reply,
-            () = self.shared.reached(Phase::Over) => reply_to(self.id.as_ref(), Err(stopping()), &self.account),
+            answered = self.turns.take(effort, work) => answered,
+            () = self.shared.reached(Phase::Over) => (reply_to(self.id.as_ref(), Err(stopping()), &self.account), None),
         };
         if let Some(reply) = reply {
             send(&self.lines, reply.in_reply(self.slot)).await;
@@ -130,5 +133,83 @@ fn logged(fault: Fault) -> Fault {
     Fault {
         message,
         ..fault.with("id", id.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::{Semaphore, watch};
+
+    use super::super::hub::Hub;
+    use super::super::ledger::Ledger;
+    use super::super::options::Options;
+    use super::super::outgoing::Activity;
+    use super::super::service;
+    use super::*;
+    use crate::domain::ids::InterviewId;
+
+    struct Silent;
+
+    impl Service for Silent {
+        fn call(&self, _: Role, _: Call) -> service::Answering<'_> {
+            Box::pin(async { service::reply(&()) })
+        }
+
+        fn knows(&self, _: &InterviewId) -> Result<bool, Fault> {
+            Ok(false)
+        }
+    }
+
+    fn shared(ledger: &Arc<Ledger>, phase: watch::Receiver<Phase>) -> Arc<Shared> {
+        Arc::new(Shared {
+            service: Arc::new(Silent),
+            hub: Arc::<Hub>::default(),
+            options: Arc::<Options>::default(),
+            ledger: Arc::clone(ledger),
+            room: Arc::new(Semaphore::new(1)),
+            common: Common::new(),
+            evictions: Mutex::default(),
+            phase,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_request_counts_until_its_reply_is_on_its_way() {
+        let (_serving, phase) = watch::channel(Phase::Serving);
+        let ledger = Ledger::new(usize::MAX);
+        let (shared, account) = (shared(&ledger, phase), Arc::new(ledger.open()));
+        let (lines, mut queue) = mpsc::channel(1);
+        let answering = || Answering {
+            role: Role::Client,
+            id: Some(Id::null()),
+            lines: lines.clone(),
+            account: Arc::clone(&account),
+            slot: Slot {
+                _permit: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
+                activity: Arc::<Activity>::default(),
+            },
+            turns: Arc::new(Turns::new(&shared.common, &account)),
+            shared: Arc::clone(&shared),
+        };
+        let held = || Held {
+            charge: account.charged(REQUEST_BYTES + 100_000),
+            room: None,
+        };
+        // There is room for one reply on its way.
+        answering().answer(Call::Status, held()).await;
+        let reply = account.bytes();
+        assert!(reply < 100, "{reply}");
+        let mut waiting = Box::pin(answering().answer(Call::Status, held()));
+        tokio::select! {
+            biased;
+            () = &mut waiting => panic!("the first reply is not written yet"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert_eq!(account.bytes(), 2 * reply + REQUEST_BYTES);
+        drop(queue.recv().await);
+        waiting.await;
+        assert_eq!(account.bytes(), reply);
     }
 }

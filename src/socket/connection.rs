@@ -35,7 +35,7 @@ const PARSED_HERE_BYTES_MAX: usize = 256 << 10;
 /// What a connection takes that asks for nothing: its tasks, and buffers for short lines.
 const CONNECTION_BYTES: usize = 16 << 10;
 /// What a request takes besides what it says until it is answered: its task, and a place in several lines.
-const REQUEST_BYTES: usize = 4 << 10;
+pub(super) const REQUEST_BYTES: usize = 4 << 10;
 /// What a subscription takes besides its queue, roughly.
 const SUBSCRIPTION_BYTES: usize = 4 << 10;
 /// Lines between those who make them and the writer.
@@ -282,11 +282,7 @@ impl Connection {
                     Some(_) => &mut self.tasks,
                     None => &mut self.notifications,
                 };
-                let held = Held {
-                    _charge: charge,
-                    _room: room,
-                };
-                let answer = answering.answer(call, held);
+                let answer = answering.answer(call, Held { charge, room });
                 debug_assert!(size_of_val(&answer) <= REQUEST_BYTES / 2, "a request's task has grown");
                 tasks.spawn(answer);
             }
