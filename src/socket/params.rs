@@ -16,6 +16,8 @@ use crate::domain::object;
 pub const LIST_LIMIT: usize = 100;
 /// Most interviews that one `interview.list` gives.
 pub const LIST_LIMIT_MAX: usize = 1_000;
+/// Longest place in a list that may be gone on from: far more than a `next` has.
+const AFTER_BYTES_MAX: usize = 1 << 10;
 /// How long `report.wait` waits if the client does not say.
 pub const WAIT_MS_DEFAULT: u64 = 60_000;
 /// Longest wait that a client may ask for: a day.
@@ -172,6 +174,7 @@ fn list(params: &str) -> Result<Asked, Fault> {
     if let Some(limit) = params.limit {
         within("params.limit", limit as u64, 1, LIST_LIMIT_MAX as u64)?;
     }
+    place(params.after.as_deref())?;
     Ok(Asked::Call(Call::List(params)))
 }
 
@@ -206,6 +209,7 @@ fn unsubscribe(params: &str) -> Result<Asked, Fault> {
 
 fn export(params: &str) -> Result<Asked, Fault> {
     let Export { after } = typed(params)?;
+    place(after.as_deref())?;
     Ok(Asked::Call(Call::Export { after }))
 }
 
@@ -215,6 +219,17 @@ fn shutdown(params: &str) -> Result<Asked, Fault> {
         within("params.timeout_s", timeout_s, 0, WAIT_MS_MAX / 1_000)?;
     }
     Ok(Asked::Call(Call::Shutdown { timeout_s }))
+}
+
+/// Refused here, because whoever knows the places quotes what is none.
+fn place(after: Option<&str>) -> Result<(), Fault> {
+    match after.map_or(0, str::len) {
+        0..=AFTER_BYTES_MAX => Ok(()),
+        length => Err(refusal(
+            "params.after",
+            format!("has {length} bytes, more than the `next` of any page"),
+        )),
+    }
 }
 
 fn within(path: &str, actual: u64, min: u64, max: u64) -> Result<(), Fault> {

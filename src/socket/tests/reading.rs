@@ -333,6 +333,10 @@ fn messages_stay_short_whatever_was_sent() {
     );
     let value = refused_params("interview.list", &format!(r#"{{"limit":"{long}"}}"#));
     assert!(value.chars().count() < 2_000, "{value}");
+    for method in ["interview.list", "store.export"] {
+        let place = refused_params(method, &format!(r#"{{"after":"{long}"}}"#));
+        assert!(place.starts_with("params.after: has 131070 bytes"), "{place}");
+    }
     let member = refused(format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"status","{long}":"{long}"}}"#
     ));
