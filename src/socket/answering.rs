@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit, mpsc};
 
 use super::call::Call;
-use super::connection::{Phase, Shared};
+use super::connection::{Phase, REQUEST_BYTES, Shared};
 use super::fault::{Fault, Kind};
 use super::ledger::{Account, Charge};
 use super::lines;
 use super::outgoing::{Outgoing, Slot, send};
-use super::params::LIST_LIMIT;
+use super::params::{LIST_LIMIT, LIST_LIMIT_MAX};
 use super::service::{Reply, Role, Service};
-use super::turns::{Effort, Turns};
+use super::turns::{Common, Effort, Turns};
 use super::wire::Id;
 
 /// What an interview in a list takes, the longest id included, while the list is put together and becomes JSON.
@@ -35,8 +35,8 @@ pub(super) struct Answering {
 
 /// What is held as long as a call is: what it counts for, and its share of the room for what lines become.
 pub(super) struct Held {
-    pub _charge: Charge,
-    pub _room: Option<OwnedSemaphorePermit>,
+    pub charge: Charge,
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
 impl Answering {
@@ -44,19 +44,23 @@ impl Answering {
         let effort = Effort::of(&call);
         let work = {
             let (service, role, id) = (Arc::clone(&self.shared.service), self.role, self.id.clone());
+            let common = Arc::clone(&self.shared.common);
             let account = Arc::clone(&self.account);
             // Boxed, because it is handed on several times and a request may wait for long.
             Box::pin(async move {
-                let made = account.charged(made_bytes(&call));
+                let list = listing(&call, &common, &account).await;
                 let result = unpanicked(service.as_ref(), role, call).await;
-                drop((held, made));
-                reply_to(id.as_ref(), result, &account)
+                let Held { mut charge, room } = held;
+                // What was asked is done with; the task is there until the reply is on its way.
+                charge.set(REQUEST_BYTES);
+                drop((room, list));
+                (reply_to(id.as_ref(), result, &account), Some(charge))
             })
         };
-        let reply = tokio::select! {
+        let (reply, _task) = tokio::select! {
             biased;
-            reply = self.turns.take(effort, work) => reply,
-            () = self.shared.reached(Phase::Over) => reply_to(self.id.as_ref(), Err(stopping()), &self.account),
+            answered = self.turns.take(effort, work) => answered,
+            () = self.shared.reached(Phase::Over) => (reply_to(self.id.as_ref(), Err(stopping()), &self.account), None),
         };
         if let Some(reply) = reply {
             send(&self.lines, reply.in_reply(self.slot)).await;
@@ -64,12 +68,16 @@ impl Answering {
     }
 }
 
-/// What putting a reply together takes, where that goes on in several turns.
-fn made_bytes(call: &Call) -> usize {
-    match call {
-        Call::List(params) => params.limit.unwrap_or(LIST_LIMIT) * LISTED_BYTES,
-        _ => 0,
-    }
+/// What a list takes until it is whole, for which it needs several turns. Few are begun at a time: those of all connections would fill what all may
+/// hold, and cost somebody his connection.
+async fn listing<'a>(call: &Call, common: &'a Common, account: &Account) -> Option<(SemaphorePermit<'a>, Charge)> {
+    let Call::List(params) = call else { return None };
+    let interviews = params.limit.unwrap_or(LIST_LIMIT).min(LIST_LIMIT_MAX);
+    let room = common.listing.acquire_many(interviews as u32).await;
+    // That may have taken long.
+    account.relieved().await;
+    let room = room.expect("nobody closes the semaphore");
+    Some((room, account.charged(interviews * LISTED_BYTES)))
 }
 
 fn stopping() -> Fault {
@@ -125,5 +133,83 @@ fn logged(fault: Fault) -> Fault {
     Fault {
         message,
         ..fault.with("id", id.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::{Semaphore, watch};
+
+    use super::super::hub::Hub;
+    use super::super::ledger::Ledger;
+    use super::super::options::Options;
+    use super::super::outgoing::Activity;
+    use super::super::service;
+    use super::*;
+    use crate::domain::ids::InterviewId;
+
+    struct Silent;
+
+    impl Service for Silent {
+        fn call(&self, _: Role, _: Call) -> service::Answering<'_> {
+            Box::pin(async { service::reply(&()) })
+        }
+
+        fn knows(&self, _: &InterviewId) -> Result<bool, Fault> {
+            Ok(false)
+        }
+    }
+
+    fn shared(ledger: &Arc<Ledger>, phase: watch::Receiver<Phase>) -> Arc<Shared> {
+        Arc::new(Shared {
+            service: Arc::new(Silent),
+            hub: Arc::<Hub>::default(),
+            options: Arc::<Options>::default(),
+            ledger: Arc::clone(ledger),
+            room: Arc::new(Semaphore::new(1)),
+            common: Common::new(),
+            evictions: Mutex::default(),
+            phase,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_request_counts_until_its_reply_is_on_its_way() {
+        let (_serving, phase) = watch::channel(Phase::Serving);
+        let ledger = Ledger::new(usize::MAX);
+        let (shared, account) = (shared(&ledger, phase), Arc::new(ledger.open()));
+        let (lines, mut queue) = mpsc::channel(1);
+        let answering = || Answering {
+            role: Role::Client,
+            id: Some(Id::null()),
+            lines: lines.clone(),
+            account: Arc::clone(&account),
+            slot: Slot {
+                _permit: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
+                activity: Arc::<Activity>::default(),
+            },
+            turns: Arc::new(Turns::new(&shared.common, &account)),
+            shared: Arc::clone(&shared),
+        };
+        let held = || Held {
+            charge: account.charged(REQUEST_BYTES + 100_000),
+            room: None,
+        };
+        // There is room for one reply on its way.
+        answering().answer(Call::Status, held()).await;
+        let reply = account.bytes();
+        assert!(reply < 100, "{reply}");
+        let mut waiting = Box::pin(answering().answer(Call::Status, held()));
+        tokio::select! {
+            biased;
+            () = &mut waiting => panic!("the first reply is not written yet"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert_eq!(account.bytes(), 2 * reply + REQUEST_BYTES);
+        drop(queue.recv().await);
+        waiting.await;
+        assert_eq!(account.bytes(), reply);
     }
 }

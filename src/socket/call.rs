@@ -53,6 +53,33 @@ pub enum Call {
     },
 }
 
+impl Call {
+    /// Whether nothing is changed by it.
+    pub fn only_asks(&self) -> bool {
+        match self {
+            Self::Hello
+            | Self::Status
+            | Self::Get { .. }
+            | Self::List(_)
+            | Self::Report { .. }
+            | Self::WaitForReport { .. }
+            | Self::Export { .. } => true,
+            Self::Submit(_)
+            | Self::Open(_)
+            | Self::Answer { .. }
+            | Self::Finish { .. }
+            | Self::Retry { .. }
+            | Self::Cancel { .. }
+            | Self::Delete { .. }
+            | Self::Resize(_)
+            | Self::ReloadConfig
+            | Self::Drain
+            | Self::Resume
+            | Self::Shutdown { .. } => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListParams {

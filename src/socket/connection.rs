@@ -27,7 +27,7 @@ use super::seldom::Seldom;
 use super::server::ROOM_UNIT_BYTES;
 use super::service::{Reply, Role, Service};
 use super::turns::{Common, Turns};
-use super::wire::{self, Id, Request};
+use super::wire::{self, Id, Request, TEXT_BYTES_MAX};
 use crate::domain::ids::InterviewId;
 
 /// Longer lines are parsed on a thread of their own, so that other connections need not wait.
@@ -35,7 +35,7 @@ const PARSED_HERE_BYTES_MAX: usize = 256 << 10;
 /// What a connection takes that asks for nothing: its tasks, and buffers for short lines.
 const CONNECTION_BYTES: usize = 16 << 10;
 /// What a request takes besides what it says until it is answered: its task, and a place in several lines.
-const REQUEST_BYTES: usize = 4 << 10;
+pub(super) const REQUEST_BYTES: usize = 4 << 10;
 /// What a subscription takes besides its queue, roughly.
 const SUBSCRIPTION_BYTES: usize = 4 << 10;
 /// Lines between those who make them and the writer.
@@ -108,7 +108,7 @@ pub(super) async fn serve(stream: UnixStream, role: Role, shared: Arc<Shared>) {
         shared: Arc::clone(&shared),
     };
     tokio::select! {
-        () = account.evicted() => shared.evicted(account.bytes()),
+        held_bytes = account.evicted() => shared.evicted(held_bytes),
         ended = both(connection.run(), write_lines(write, queue, write_timeout)) => match ended {
             Ok(Some(cut_off)) => discard(cut_off).await,
             Ok(None) => {}
@@ -261,6 +261,8 @@ impl Connection {
         // Only a call goes on to use its room; a reply may wait long for a client that does not read.
         let room = room.filter(|_| matches!(asked, Ok(Asked::Call(_))));
         match asked {
+            // Nobody would hear the answer, and a wait for it would keep the connection long after its client has gone.
+            Ok(Asked::Call(ref call)) if id.is_none() && call.only_asks() => {}
             Ok(Asked::Call(call)) => {
                 let is_stored = matches!(call, Call::Submit(_) | Call::Open(_) | Call::Answer { .. });
                 let room = match room.filter(|_| is_stored) {
@@ -280,11 +282,7 @@ impl Connection {
                     Some(_) => &mut self.tasks,
                     None => &mut self.notifications,
                 };
-                let held = Held {
-                    _charge: charge,
-                    _room: room,
-                };
-                let answer = answering.answer(call, held);
+                let answer = answering.answer(call, Held { charge, room });
                 debug_assert!(size_of_val(&answer) <= REQUEST_BYTES / 2, "a request's task has grown");
                 tasks.spawn(answer);
             }
@@ -302,8 +300,9 @@ impl Connection {
         let measured = on_another_thread(move || (wire::decoding_bytes(&line.bytes), line));
         let read = match measured.await {
             Ok((decoding, mut line)) => {
-                // What it becomes, and what decoding takes, is there beside the line.
-                line.charge.set(2 * length + decoding);
+                // What it becomes, and what decoding takes, is there beside the line. A text too long to be asked for is decoded before anything
+                // is made of the line, and never again.
+                line.charge.set(2 * length + decoding.min(TEXT_BYTES_MAX));
                 self.account.relieved().await;
                 on_another_thread(move || Read::of(line, role, Some(room))).await
             }

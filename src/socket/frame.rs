@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::buffer::{self, SHARED_BYTES_MAX};
+use super::buffer::{self, SHARED_BYTES_MAX, taken_bytes};
 use super::ledger::{Account, Charge};
 use super::turns::turn_by_turn;
 
@@ -89,7 +89,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             if turn_by_turn(relieved, some.read_buf(&mut self.buffer)).await? == 0 {
                 return Ok(self.last_line());
             }
-            self.charge.set(self.buffer.len() - self.start);
+            self.count();
         }
     }
 
@@ -106,6 +106,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             let rest = buffer::holding(&self.buffer[end + 1..], 0);
             let mut line = std::mem::replace(&mut self.buffer, rest);
             line.truncate(end);
+            // The pages behind it go back.
+            line.shrink_to_fit();
             self.scanned = 0;
             line
         } else {
@@ -119,21 +121,35 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     }
 
     fn last_line(&mut self) -> Frame {
-        let mut line = self.buffer.split_off(self.start);
-        self.forget();
+        // Not `split_off`: that copies, and there would be two of the longest line while this one counts.
+        let mut line = std::mem::take(&mut self.buffer);
+        line.drain(..self.start);
+        self.start = 0;
+        self.scanned = 0;
         line.pop_if(|byte| *byte == b'\r');
         self.handed_over(line).map_or(Frame::End, Frame::Line)
     }
 
-    /// Moves the line's bytes from this reader's charge to one of its own.
+    /// Moves the line's bytes from this reader's charge to one of its own, and never gives back in between what is still held.
     fn handed_over(&mut self, bytes: Vec<u8>) -> Option<Line> {
-        self.charge.set(self.buffer.len() - self.start);
-        if bytes.is_empty() {
-            return None;
+        let taken = taken_bytes(&bytes);
+        let mut charge = self.charge.split_off(taken);
+        self.count();
+        charge.set(taken);
+        (!bytes.is_empty()).then_some(Line { bytes, charge })
+    }
+
+    /// Counts all that is in memory, lines that were taken as well: theirs goes at once if nothing comes after them, and otherwise with the next read.
+    fn count(&mut self) {
+        if self.start == self.buffer.len() {
+            match self.buffer.capacity() <= SHARED_BYTES_MAX {
+                true => self.buffer.clear(),
+                false => self.buffer = Vec::new(),
+            }
+            self.start = 0;
+            self.scanned = 0;
         }
-        let mut charge = self.charge.sibling();
-        charge.set(bytes.len());
-        Some(Line { bytes, charge })
+        self.charge.set(taken_bytes(&self.buffer));
     }
 
     fn too_long(&mut self, actual: usize) -> Frame {
@@ -161,6 +177,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         }
         self.scanned -= self.start;
         self.start = 0;
+        self.charge.set(taken_bytes(&self.buffer));
         // Pages of its own grow where they are.
         self.buffer.reserve(READ_BYTES_MIN);
     }
@@ -179,7 +196,7 @@ mod tests {
         loop {
             match reader.next().await.unwrap() {
                 Frame::Line(line) => {
-                    assert_eq!(line.charge.bytes(), line.bytes.len());
+                    assert_eq!(line.charge.bytes(), taken_bytes(&line.bytes));
                     frames.push(String::from_utf8(line.bytes).unwrap());
                 }
                 Frame::TooLong { actual } => {
@@ -247,14 +264,78 @@ mod tests {
                 panic!("a line is there")
             };
             assert_eq!(line.bytes.len(), length);
-            assert_eq!(account.bytes(), reader.buffer.len() - reader.start + length);
+            assert_eq!(account.bytes(), taken_bytes(&reader.buffer) + taken_bytes(&line.bytes));
         }
         reader.make_room();
+        assert_eq!(account.bytes(), 5);
         assert!(
             reader.buffer.capacity() <= SHARED_BYTES_MAX,
             "{}",
             reader.buffer.capacity()
         );
         assert_eq!(reader.buffer, b"short");
+    }
+
+    #[tokio::test]
+    async fn lines_that_were_taken_count_as_long_as_they_are_in_memory() {
+        let account = Ledger::new(usize::MAX).open();
+        // The long line is read with many short ones behind it.
+        let lines = format!("{}\n{}", "x".repeat(300 << 10), "short\n".repeat(40_000));
+        let mut reader = LineReader::new(lines.as_bytes(), 2 << 20, &account);
+        reader.next().await.unwrap();
+        let read = reader.buffer.len();
+        assert!(read > 100 << 10, "{read}");
+        while reader.buffer.len() - reader.start > 6 {
+            reader.next().await.unwrap();
+            assert!(account.bytes() >= reader.buffer.len());
+        }
+        assert_eq!(reader.buffer.len(), read, "all of it is still there");
+        reader.next().await.unwrap();
+        assert!(account.bytes() <= SHARED_BYTES_MAX && reader.buffer.capacity() <= SHARED_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_long_line_is_handed_over_where_it_is_and_with_nothing_behind_it() {
+        use tokio::io::AsyncWriteExt;
+        for (end, rest) in [("\n", "the next"), ("", "")] {
+            let (mut ours, theirs) = tokio::io::duplex(4 << 20);
+            let account = Ledger::new(usize::MAX).open();
+            let mut reader = LineReader::new(theirs, 2 << 20, &account);
+            ours.write_all(&vec![b'x'; 900_000]).await.unwrap();
+            tokio::select! {
+                biased;
+                _ = reader.next() => panic!("there is no whole line yet"),
+                () = tokio::time::sleep(std::time::Duration::from_millis(10)) => {}
+            }
+            let place = reader.buffer.as_ptr();
+            assert_eq!(reader.buffer.len(), 900_000);
+            ours.write_all([end, rest].concat().as_bytes()).await.unwrap();
+            drop(ours);
+            let Frame::Line(line) = reader.next().await.unwrap() else {
+                panic!("a line is there")
+            };
+            assert_eq!((line.bytes.as_ptr(), line.bytes.len()), (place, 900_000), "{end:?}");
+            assert_eq!(account.bytes(), taken_bytes(&line.bytes) + rest.len());
+            assert!(
+                end.is_empty() || line.bytes.capacity() == 900_000,
+                "what lay behind it is not kept"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_handed_over_counts_all_the_while() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        static GIVEN_BACK: AtomicBool = AtomicBool::new(false);
+        let account = Ledger::telling(usize::MAX, || GIVEN_BACK.store(true, Ordering::Relaxed)).open();
+        let mut line = vec![b'x'; 10 << 20];
+        line.extend_from_slice(b"\nrest");
+        let mut reader = LineReader::new(line.as_slice(), 10 << 20, &account);
+        let Frame::Line(line) = reader.next().await.unwrap() else {
+            panic!("a line is there")
+        };
+        assert!(!GIVEN_BACK.load(Ordering::Relaxed));
+        drop(line);
+        assert!(GIVEN_BACK.load(Ordering::Relaxed));
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 /// Whoever holds no more waits for nobody: it is others who hold too much.
 const LITTLE_BYTES: usize = 24 << 10;
 /// So much has been given back: worth telling whoever can pass memory on.
-const MUCH_BYTES: usize = 16 << 20;
+const MUCH_BYTES: usize = 8 << 20;
 
 /// The buffered bytes of all connections.
 #[derive(Debug)]
@@ -144,11 +144,12 @@ impl Account {
         charge
     }
 
-    /// Returns once this connection has to go.
-    pub async fn evicted(&self) {
+    /// Returns once this connection has to go: how much it holds then.
+    pub async fn evicted(&self) -> usize {
         while !self.holder.is_evicted.load(Ordering::Relaxed) {
             self.holder.eviction.notified().await;
         }
+        self.bytes()
     }
 
     pub fn bytes(&self) -> usize {
@@ -197,12 +198,15 @@ impl Charge {
         self.bytes
     }
 
-    /// An empty charge to the same account.
-    pub fn sibling(&self) -> Self {
+    /// Moves so many of its bytes, all at most, to another charge of the same account.
+    #[must_use]
+    pub fn split_off(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
         Self {
             ledger: Arc::clone(&self.ledger),
             holder: Arc::clone(&self.holder),
-            bytes: 0,
+            bytes,
         }
     }
 }
@@ -244,9 +248,11 @@ mod tests {
         let mut charge = account.charged(70);
         charge.set(40);
         assert_eq!((ledger.total(), account.bytes()), (40, 40));
-        drop(account);
-        assert_eq!(ledger.total(), 40, "still in memory");
-        drop(charge);
+        let (some, rest) = (charge.split_off(30), charge.split_off(30));
+        assert_eq!((charge.bytes(), rest.bytes()), (0, 10));
+        drop((account, rest));
+        assert_eq!(ledger.total(), 30, "still in memory");
+        drop(some);
         assert_eq!(ledger.total(), 0);
     }
 
@@ -292,7 +298,8 @@ mod tests {
         let ledger = Ledger::new(1);
         let account = ledger.open();
         let _charge = account.charged(2);
-        account.evicted().await;
-        account.evicted().await;
+        for _ in 0..2 {
+            assert_eq!(account.evicted().await, 2);
+        }
     }
 }

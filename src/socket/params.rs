@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::call::{Call, Format, ListParams, ResizeParams};
 use super::fault::{Fault, Kind};
 use super::service::Role;
-use super::wire::{ECHO_CHARS_MAX, MESSAGE_CHARS_MAX, shortened, without_place};
+use super::wire::{ECHO_CHARS_MAX, MESSAGE_CHARS_MAX, Seen, shortened, without_place};
 use crate::domain::ids::InterviewId;
 use crate::domain::interview::{AnswerDraft, Draft};
 use crate::domain::object;
@@ -16,6 +16,8 @@ use crate::domain::object;
 pub const LIST_LIMIT: usize = 100;
 /// Most interviews that one `interview.list` gives.
 pub const LIST_LIMIT_MAX: usize = 1_000;
+/// Longest place in a list that may be gone on from: far more than a `next` has.
+const AFTER_BYTES_MAX: usize = 1 << 10;
 /// How long `report.wait` waits if the client does not say.
 pub const WAIT_MS_DEFAULT: u64 = 60_000;
 /// Longest wait that a client may ask for: a day.
@@ -34,8 +36,8 @@ pub enum Asked {
     },
 }
 
-/// Reads the parameters of `method`, after checking that there is such a method and that `role` may call it.
-pub fn asked(method: &str, params: Option<&RawValue>, role: Role) -> Result<Asked, Fault> {
+/// Reads the parameters of `method`, after checking that there is such a method and that `role` may call it. `seen`: in the whole line.
+pub(super) fn asked(method: &str, params: Option<&RawValue>, role: Role, seen: &Seen) -> Result<Asked, Fault> {
     let Some((is_admins, reader)) = reader(method) else {
         let name = shortened(method, ECHO_CHARS_MAX);
         return Err(Fault::new(Kind::UnknownMethod, format!("unknown method {name:?}")));
@@ -48,7 +50,10 @@ pub fn asked(method: &str, params: Option<&RawValue>, role: Role) -> Result<Aske
     if !params.starts_with('{') {
         return Err(refusal("params", "must be an object, with the parameters by name"));
     }
-    reader(params)
+    match seen.refusal(params) {
+        Some(fault) => Err(fault),
+        None => reader(params),
+    }
 }
 
 type Reader = fn(&str) -> Result<Asked, Fault>;
@@ -169,6 +174,7 @@ fn list(params: &str) -> Result<Asked, Fault> {
     if let Some(limit) = params.limit {
         within("params.limit", limit as u64, 1, LIST_LIMIT_MAX as u64)?;
     }
+    place(params.after.as_deref())?;
     Ok(Asked::Call(Call::List(params)))
 }
 
@@ -203,6 +209,7 @@ fn unsubscribe(params: &str) -> Result<Asked, Fault> {
 
 fn export(params: &str) -> Result<Asked, Fault> {
     let Export { after } = typed(params)?;
+    place(after.as_deref())?;
     Ok(Asked::Call(Call::Export { after }))
 }
 
@@ -212,6 +219,17 @@ fn shutdown(params: &str) -> Result<Asked, Fault> {
         within("params.timeout_s", timeout_s, 0, WAIT_MS_MAX / 1_000)?;
     }
     Ok(Asked::Call(Call::Shutdown { timeout_s }))
+}
+
+/// Refused here, because whoever knows the places quotes what is none.
+fn place(after: Option<&str>) -> Result<(), Fault> {
+    match after.map_or(0, str::len) {
+        0..=AFTER_BYTES_MAX => Ok(()),
+        length => Err(refusal(
+            "params.after",
+            format!("has {length} bytes, more than the `next` of any page"),
+        )),
+    }
 }
 
 fn within(path: &str, actual: u64, min: u64, max: u64) -> Result<(), Fault> {

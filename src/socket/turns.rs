@@ -10,6 +10,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use super::call::Call;
 use super::ledger::Account;
+use super::params::LIST_LIMIT_MAX;
 
 /// Requests of one connection that may change something at the same time: enough for one write to the disk to serve several.
 const CHANGING_MAX: usize = 8;
@@ -20,6 +21,8 @@ const CHANGING_OF_ALL_MAX: usize = 64;
 const LOOKING_OF_ALL_MAX: usize = 2;
 /// Long lines that are parsed at the same time, on threads of their own.
 const PARSING_MAX: usize = 2;
+/// Interviews in the lists of all connections that are put together at the same time, which takes several turns.
+pub(super) const LISTED_MAX: usize = 8 * LIST_LIMIT_MAX;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub(super) struct Common {
     changing: Arc<Semaphore>,
     /// For lines so long that they are parsed on another thread.
     pub parsing: Semaphore,
+    /// For the interviews of lists.
+    pub listing: Semaphore,
 }
 
 /// The turns of one connection.
@@ -61,6 +66,7 @@ impl Common {
             looking: Arc::new(Semaphore::new(LOOKING_OF_ALL_MAX)),
             changing: Arc::new(Semaphore::new(CHANGING_OF_ALL_MAX)),
             parsing: Semaphore::new(PARSING_MAX),
+            listing: Semaphore::new(LISTED_MAX),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 
 use serde::Deserializer as _;
-use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::fault::{Fault, Kind};
@@ -15,6 +15,8 @@ use super::service::Role;
 pub const ID_BYTES_MAX: usize = 1_024;
 /// Most values in a line: an honest interview has at most some 800, and a few bytes of JSON can become many of memory.
 pub const VALUES_MAX: usize = 10_000;
+/// Longest text and name in a request's parameters: more than any has that may be there. What refuses one may say it, six bytes for each of its own.
+pub const TEXT_BYTES_MAX: usize = 128 << 10;
 /// What a value takes at most besides its text: its place in a list that grows by doubling, and what the allocator adds.
 const VALUE_BYTES: usize = 96;
 /// Most characters of a client's text, and of a whole message, that are sent back.
@@ -57,8 +59,8 @@ impl Id {
 
 /// Reads a line. Whether `role` may call the method is decided before its parameters are looked at.
 pub fn read(line: &[u8], role: Role) -> Request {
-    let read = text(line).and_then(|(text, values)| Ok((envelope(text)?, values)));
-    let (envelope, values) = match read {
+    let read = text(line).and_then(|(text, seen)| Ok((envelope(text)?, seen)));
+    let (envelope, seen) = match read {
         Ok(read) => read,
         Err(fault) => return refused(Id::null(), fault),
     };
@@ -70,9 +72,9 @@ pub fn read(line: &[u8], role: Role) -> Request {
         Ok(method) => method,
         Err(problem) => return refused(id.unwrap_or_else(Id::null), invalid(problem)),
     };
-    let asked = params::asked(&method, envelope.params, role);
+    let asked = params::asked(&method, envelope.params, role, &seen);
     let bytes = match asked.is_ok() {
-        true => line.len() + values * VALUE_BYTES,
+        true => line.len() + seen.values.get() * VALUE_BYTES,
         false => 0,
     };
     Request { id, asked, bytes }
@@ -109,19 +111,23 @@ fn invalid(problem: impl fmt::Display) -> Fault {
     Fault::new(Kind::InvalidRequest, format!("not a JSON-RPC 2.0 request: {problem}"))
 }
 
-/// The line as text that is JSON throughout, so that whatever is wrong with it as such is found whatever it asks for; and how many values it has.
-fn text(line: &[u8]) -> Result<(&str, usize), Fault> {
+/// The line as text that is JSON throughout, so that whatever is wrong with it as such is found whatever it asks for; and what is in it.
+fn text(line: &[u8]) -> Result<(&str, Seen), Fault> {
     let text = std::str::from_utf8(line).map_err(|error| {
         let place = error.valid_up_to() + 1;
         Fault::new(Kind::Parse, format!("the line is not UTF-8: byte {place} is wrong"))
     })?;
     let mut parser = serde_json::Deserializer::from_str(text);
-    let values = Cell::new(0);
-    let walked = Walk { values: &values }.deserialize(&mut parser);
+    let seen = Seen::default();
+    let walk = Walk {
+        seen: &seen,
+        text_bytes_max: usize::MAX,
+    };
+    let walked = walk.deserialize(&mut parser);
     walked.and_then(|()| parser.end()).map_err(|error| {
         if error.is_data() {
             let message = format!("the line has more than {VALUES_MAX} JSON values");
-            return Fault::too_large(message, VALUES_MAX, values.get());
+            return Fault::too_large(message, VALUES_MAX, seen.values.get());
         }
         let problem = match without_place(&error).as_str() {
             "unexpected end of hex escape" | "lone leading surrogate in hex escape" => {
@@ -132,7 +138,59 @@ fn text(line: &[u8]) -> Result<(&str, usize), Fault> {
         let message = format!("the line is not JSON: {problem} at byte {}", error.column());
         Fault::new(Kind::Parse, message)
     })?;
-    Ok((text, values.get()))
+    Ok((text, seen))
+}
+
+/// What a value has in it.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Names included.
+    values: Cell<usize>,
+    /// The lengths of the longest text and of the longest name, decoded.
+    text_bytes: Cell<usize>,
+    name_bytes: Cell<usize>,
+}
+
+impl Seen {
+    fn one_more<E: serde::de::Error>(&self) -> Result<(), E> {
+        let values = self.values.get() + 1;
+        self.values.set(values);
+        match values > VALUES_MAX {
+            true => Err(E::custom("too many values")),
+            false => Ok(()),
+        }
+    }
+
+    fn longest(cell: &Cell<usize>, text: &str) {
+        cell.set(cell.get().max(text.len()));
+    }
+
+    /// The refusal of parameters with too long a text or name in them, of a line in which this was seen. Nothing is made of them: what would become
+    /// of such a text takes its length once more, and what is said of it even more than that.
+    pub(super) fn refusal(&self, params: &str) -> Option<Fault> {
+        let names = self.name_bytes.get();
+        if names > TEXT_BYTES_MAX {
+            return Some(too_long("params: a name", names));
+        }
+        if self.text_bytes.get() <= TEXT_BYTES_MAX {
+            return None;
+        }
+        let (seen, mut track) = (Self::default(), serde_path_to_error::Track::new());
+        let walk = Walk {
+            seen: &seen,
+            text_bytes_max: TEXT_BYTES_MAX,
+        };
+        let mut parser = serde_json::Deserializer::from_str(params);
+        let walked = walk.deserialize(serde_path_to_error::Deserializer::new(&mut parser, &mut track));
+        walked.err()?;
+        let path = shortened(&track.path().to_string(), MESSAGE_CHARS_MAX);
+        Some(too_long(&format!("params.{path}:"), seen.text_bytes.get()))
+    }
+}
+
+fn too_long(what: &str, bytes: usize) -> Fault {
+    let message = format!("{what} has {bytes} bytes, and no text of a request may have more than {TEXT_BYTES_MAX}");
+    Fault::too_large(message, TEXT_BYTES_MAX, bytes)
 }
 
 /// The error's text without serde_json's "at line 1 column 17", and without the text that stood where something else belonged: it may be a
@@ -153,20 +211,22 @@ pub(super) fn without_place(error: &serde_json::Error) -> String {
     shown.unwrap_or_else(|| text.to_owned())
 }
 
-/// Walks through a JSON value and keeps nothing of it. Unlike serde's `IgnoredAny` it decodes strings and keeps to the depth limit.
+/// Walks through a JSON value, to the first text that is longer than allowed, and keeps nothing of it. Unlike serde's `IgnoredAny` it decodes strings
+/// and keeps to the depth limit.
 #[derive(Clone, Copy)]
 struct Walk<'a> {
-    values: &'a Cell<usize>,
+    seen: &'a Seen,
+    text_bytes_max: usize,
 }
+
+/// The same for the name of a member.
+struct Name<'a>(&'a Seen);
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {
     type Value = ();
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        self.values.set(self.values.get() + 1);
-        if self.values.get() > VALUES_MAX {
-            return Err(D::Error::custom("too many values"));
-        }
+        self.seen.one_more()?;
         deserializer.deserialize_any(self)
     }
 }
@@ -194,8 +254,12 @@ impl<'de> Visitor<'de> for Walk<'_> {
         Ok(())
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        Seen::longest(&self.seen.text_bytes, text);
+        match text.len() > self.text_bytes_max {
+            true => Err(E::custom("too long a text")),
+            false => Ok(()),
+        }
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
@@ -208,10 +272,53 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        while members.next_key_seed(self)?.is_some() {
+        while members.next_key_seed(Name(self.seen))?.is_some() {
             members.next_value_seed(self)?;
         }
         Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.0.one_more()?;
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<(), E> {
+        Seen::longest(&self.0.name_bytes, name);
+        Ok(())
+    }
+}
+
+/// A text of which no more is kept than is sent back: more than the names of all members and methods have.
+struct Shortened(String);
+
+impl<'de> Deserialize<'de> for Shortened {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Shortened;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Shortened, E> {
+                Ok(Shortened(shortened(text, ECHO_CHARS_MAX)))
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }
 
@@ -248,7 +355,7 @@ impl<'de> Visitor<'de> for Members {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Envelope<'de>, A::Error> {
         let mut envelope = Envelope::default();
-        while let Some(name) = members.next_key::<String>()? {
+        while let Some(Shortened(name)) = members.next_key()? {
             let member = match name.as_str() {
                 "jsonrpc" => &mut envelope.jsonrpc,
                 "id" => &mut envelope.id,
@@ -256,7 +363,7 @@ impl<'de> Visitor<'de> for Members {
                 "params" => &mut envelope.params,
                 other => {
                     members.next_value::<IgnoredAny>()?;
-                    let problem = || format!("unknown member {:?}", shortened(other, ECHO_CHARS_MAX));
+                    let problem = || format!("unknown member {other:?}");
                     envelope.problem.get_or_insert_with(problem);
                     continue;
                 }
@@ -275,7 +382,8 @@ impl Envelope<'_> {
         if let Some(problem) = &self.problem {
             return Err(problem.clone());
         }
-        let text = |raw: Option<&RawValue>| raw.map(|raw| serde_json::from_str::<String>(raw.get()).ok());
+        let text =
+            |raw: Option<&RawValue>| raw.map(|raw| serde_json::from_str(raw.get()).ok().map(|Shortened(text)| text));
         match text(self.jsonrpc) {
             None => return Err("`jsonrpc` is missing; it must be \"2.0\"".to_owned()),
             Some(version) if version.as_deref() != Some("2.0") => return Err("`jsonrpc` must be \"2.0\"".to_owned()),

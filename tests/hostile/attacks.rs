@@ -27,9 +27,9 @@ pub struct Target<'a> {
 }
 
 /// How many of [`ATTACKS`] the tests take: in a debug build the others take a minute to be worked off.
-pub const SHORT: usize = 13;
+pub const SHORT: usize = 14;
 
-pub const ATTACKS: [Attack; 15] = [
+pub const ATTACKS: [Attack; 16] = [
     attack("500 slow clients", slow_clients),
     attack("64 MiB line", long_line),
     attack("endless line", endless_line),
@@ -42,6 +42,7 @@ pub const ATTACKS: [Attack; 15] = [
     attack("200 lines that never end", partial_lines),
     attack("16 × 15 MiB in one text", large_texts),
     attack("16 × 15 MiB in many texts", many_texts),
+    attack("15 MiB for a number", quoted_texts),
     attack("deaf readers", deaf_readers),
     attack("deaf readers of little", deaf_readers_of_little),
     attack("16 floods of questions", flood_of_questions),
@@ -200,7 +201,7 @@ fn values(target: &Target) {
     target.by_many(4, |_| target.send_again_and_again(line.as_bytes()));
 }
 
-/// Texts that no interview may have. Decoding an escape takes their memory once more.
+/// Texts that no request may have. Decoding an escape takes their memory once more.
 fn large_texts(target: &Target) {
     let text = "가".repeat(5 << 20);
     submits(
@@ -211,8 +212,15 @@ fn large_texts(target: &Target) {
 
 /// Of such lengths that only a look at all of it tells that it is too much.
 fn many_texts(target: &Target) {
-    let answer = json!({"stage": "intro", "question": "?", "answer": format!("\n{}", "가".repeat(80_000))});
+    let text = format!("\n{}", "가".repeat(40_000));
+    let answer = json!({"stage": "intro", "question": text, "answer": text});
     submits(target, json!({"interview_id": "many", "answers": vec![answer; 64]}));
+}
+
+/// Texts where a number belongs. A refusal that quoted one would say six bytes for each of its own.
+fn quoted_texts(target: &Target) {
+    let line = request(1, "interview.list", json!({"limit": "\u{7f}".repeat(15 << 20)}));
+    target.by_many(4, |_| target.send_again_and_again(line.as_bytes()));
 }
 
 fn submits(target: &Target, interview: serde_json::Value) {

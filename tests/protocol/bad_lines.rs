@@ -1,6 +1,7 @@
 //! Lines that are no request: refused with what is wrong, and the connection goes on.
 
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -8,6 +9,13 @@ use crate::common::{eventually, interview};
 use crate::support::{House, Raw, assert_fault, members, refusing};
 
 const LINE_BYTES_MAX: usize = 16 << 20;
+
+/// Several of the longest lines at once are more than all connections may hold.
+fn with_the_longest_line<T>(test: impl FnOnce() -> T) -> T {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    test()
+}
 
 #[test]
 fn a_line_that_is_not_json_is_a_parse_error() {
@@ -125,13 +133,17 @@ fn a_line_over_16_mib_is_too_large_and_its_connection_is_closed() {
     let house = refusing();
     let mut raw = Raw::connect(&house);
     let mut writer = raw.writer();
-    let sending = std::thread::spawn(move || {
-        let mebibyte = vec![b'x'; 1 << 20];
-        // The daemon may close before it has read everything.
-        (0..17).all(|_| writer.write_all(&mebibyte).is_ok())
+    let reply = with_the_longest_line(|| {
+        let sending = std::thread::spawn(move || {
+            let mebibyte = vec![b'x'; 1 << 20];
+            // The daemon may close before it has read everything.
+            (0..17).all(|_| writer.write_all(&mebibyte).is_ok())
+        });
+        let reply = raw.line().unwrap();
+        sending.join().unwrap();
+        reply
     });
-    let reply: Value = serde_json::from_str(&raw.line().unwrap()).unwrap();
-    sending.join().unwrap();
+    let reply: Value = serde_json::from_str(&reply).unwrap();
     assert_eq!(reply["id"], Value::Null);
     let fault = crate::common::result_of(reply).unwrap_err();
     assert_fault(&fault, "too_large", &["line", "16777216"]);
@@ -143,11 +155,23 @@ fn a_line_over_16_mib_is_too_large_and_its_connection_is_closed() {
 
 #[test]
 fn a_line_of_exactly_16_mib_is_read() {
-    let head = r#"{"jsonrpc":"2.0","id":9,"method":"status","params":{"x":""#;
-    let tail = r#""}}"#;
+    let head = r#"{"jsonrpc":"2.0","id":9,"method":"status","params":{"x":[""#;
+    let tail = r#""]}}"#;
+    let texts = format!(r#"{}",""#, "x".repeat(100_000)).repeat(167);
+    let last = "x".repeat(LINE_BYTES_MAX - head.len() - texts.len() - tail.len());
+    let line = format!("{head}{texts}{last}{tail}");
+    assert_eq!(line.len(), LINE_BYTES_MAX);
+    with_the_longest_line(|| refusing().refuses_line(line.as_bytes(), &json!(9), "invalid_params", &["x"]));
+}
+
+#[test]
+fn a_line_that_is_one_escaped_text_is_told_that_the_text_is_too_large() {
+    let head = r#"{"jsonrpc":"2.0","id":9,"method":"interview.submit","params":{"interview":{"position":"\n"#;
+    let tail = r#""}}}"#;
     let line = format!("{head}{}{tail}", "x".repeat(LINE_BYTES_MAX - head.len() - tail.len()));
     assert_eq!(line.len(), LINE_BYTES_MAX);
-    refusing().refuses_line(line.as_bytes(), &json!(9), "invalid_params", &["x"]);
+    let parts = ["interview.position", "131072"];
+    with_the_longest_line(|| refusing().refuses_line(line.as_bytes(), &json!(9), "too_large", &parts));
 }
 
 #[test]

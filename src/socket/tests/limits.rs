@@ -1,5 +1,6 @@
 //! What one client may hold, and what happens to those that want more.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -149,14 +150,14 @@ async fn with_room_for_three_lines() -> Daemon {
 async fn interviews_that_come_faster_than_they_are_taken_wait_their_turn() {
     let daemon = with_room_for_three_lines().await;
     let mut peer = daemon.peer().await;
-    let answer = json!({"stage": "intro", "question": "q", "answer": "x".repeat(300_000)});
+    let answer = json!({"stage": "intro", "question": "q", "answer": "x".repeat(100_000)});
     for id in 0..8 {
-        let interview = json!({"answers": [answer]});
+        let interview = json!({"answers": vec![&answer; 3]});
         peer.request(id, "interview.submit", json!({ "interview": interview }))
             .await;
     }
     for _ in 0..8 {
-        assert_eq!(peer.reply().await["result"]["answers"], 1);
+        assert_eq!(peer.reply().await["result"]["answers"], 3);
     }
 }
 
@@ -181,14 +182,70 @@ async fn the_longest_line_goes_through_where_three_of_them_fit() {
 }
 
 #[tokio::test]
+async fn a_text_as_long_as_a_line_is_refused_and_not_its_connection_closed() {
+    let daemon = with_room_for_three_lines().await;
+    let mut peer = daemon.peer().await;
+    for (head, tail, id, refusal) in [
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"interview.open","params":{"interview":{"position":"\n"#,
+            r#""}}}"#,
+            json!(1),
+            "too_large",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":2,"method":"status","params":{"\n"#,
+            r#"":1}}"#,
+            json!(2),
+            "too_large",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":3,"method":"\n"#,
+            r#""}"#,
+            json!(3),
+            "unknown_method",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":4,"method":"status","\n"#,
+            r#"":1}"#,
+            json!(4),
+            "invalid_request",
+        ),
+    ] {
+        let text = "x".repeat((1 << 20) - head.len() - tail.len());
+        peer.send(format!("{head}{text}{tail}\n")).await;
+        let reply = peer.reply().await;
+        assert_eq!((kind(&reply), &reply["id"]), (refusal, &id));
+    }
+}
+
+#[tokio::test]
+async fn however_many_ask_for_the_longest_list_nobody_is_closed_for_it() {
+    let daemon = Daemon::start().await;
+    let mut peers = Vec::new();
+    for _ in 0..100 {
+        let mut peer = daemon.peer().await;
+        peer.request(1, "interview.list", json!({"limit": 1_000})).await;
+        peers.push(peer);
+    }
+    // Of an interview in a list the most that it may take counts: those of a hundred lists would be too much.
+    until("as many are begun as may be", || daemon.service.done().len() >= 8).await;
+    let mut other = daemon.peer().await;
+    assert!(other.ask("hello", json!({})).await["result"].is_object());
+    daemon.service.lets_end.store(true, Ordering::Relaxed);
+    for mut peer in peers {
+        assert!(peer.reply().await["result"].is_object());
+    }
+}
+
+#[tokio::test]
 async fn requests_in_work_count_as_well() {
     let daemon = Daemon::with(|options| options.buffered_bytes_max = 2 << 20).await;
     let mut greedy = daemon.peer().await;
     let mut other = daemon.peer().await;
     other.ask("hello", json!({})).await;
-    let params = json!({"interview_id": "x".repeat(240_000), "timeout_ms": 600_000});
+    let params = json!({"interview_id": "x".repeat(120_000), "timeout_ms": 600_000});
     let line = json!({"jsonrpc": "2.0", "id": 1, "method": "report.wait", "params": params}).to_string() + "\n";
-    for _ in 0..10 {
+    for _ in 0..20 {
         // It may be closed before it has sent all of them.
         let _ = greedy.write.write_all(line.as_bytes()).await;
     }

@@ -284,8 +284,45 @@ fn numbers_have_limits() {
 }
 
 #[test]
+fn no_text_or_name_of_the_parameters_is_longer_than_any_that_may_be_there() {
+    let [most, more] = [0, 1].map(|more| "x".repeat(wire::TEXT_BYTES_MAX - 1 + more));
+    let line =
+        |method: &str, params: String| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+    let answer = |text: &str| {
+        let answers = format!(r#"[{{"stage":"intro","question":"q","answer":"\n{text}"}}]"#);
+        line(
+            "interview.submit",
+            format!(r#"{{"interview":{{"answers":{answers}}}}}"#),
+        )
+    };
+    assert!(read(answer(&most)).asked.is_ok(), "what it means is another's business");
+    for (line, place) in [
+        (answer(&more), "params.interview.answers[0].answer: has"),
+        (
+            line("status", format!(r#"{{"a":[1,{{"b":"x{more}"}}]}}"#)),
+            "params.a[1].b: has",
+        ),
+        (line("status", format!(r#"{{"x{more}":1}}"#)), "params: a name has"),
+    ] {
+        let fault = read(line).asked.unwrap_err();
+        assert_eq!(fault.kind, Kind::TooLarge);
+        assert!(fault.message.starts_with(place), "{}", fault.message);
+        let figures = ["limit", "actual"].map(|figure| fault.data[figure].as_u64().unwrap() as usize);
+        assert_eq!(figures, [wire::TEXT_BYTES_MAX, wire::TEXT_BYTES_MAX + 1]);
+    }
+    let unknown = line("nope", format!(r#"{{"x{more}":1}}"#));
+    assert_eq!(refused(unknown).0, Kind::UnknownMethod);
+    let others = line("drain", format!(r#"{{"x{more}":1}}"#));
+    assert_eq!(
+        wire::read(others.as_bytes(), Role::Client).asked.unwrap_err().kind,
+        Kind::Forbidden
+    );
+    assert_eq!(refused(answer(&more) + "}").0, Kind::Parse);
+}
+
+#[test]
 fn messages_stay_short_whatever_was_sent() {
-    let long = "가".repeat(1_000_000);
+    let long = "가".repeat(wire::TEXT_BYTES_MAX / 3);
     let method = refused(format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{long}"}}"#));
     assert_eq!(method.0, Kind::UnknownMethod);
     assert!(method.1.chars().count() < 80, "{}", method.1);
@@ -296,6 +333,10 @@ fn messages_stay_short_whatever_was_sent() {
     );
     let value = refused_params("interview.list", &format!(r#"{{"limit":"{long}"}}"#));
     assert!(value.chars().count() < 2_000, "{value}");
+    for method in ["interview.list", "store.export"] {
+        let place = refused_params(method, &format!(r#"{{"after":"{long}"}}"#));
+        assert!(place.starts_with("params.after: has 131070 bytes"), "{place}");
+    }
     let member = refused(format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"status","{long}":"{long}"}}"#
     ));

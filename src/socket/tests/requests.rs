@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
 use super::{Daemon, kind, refusal, until};
@@ -38,11 +38,12 @@ async fn after_its_end_of_file_a_client_still_gets_what_is_pending() {
 async fn notifications_are_carried_out_and_get_no_reply_even_if_the_client_leaves_at_once() {
     let daemon = Daemon::start().await;
     let mut peer = daemon.peer().await;
-    for method in ["nope", "interview.finish", "interview.get", "drain"] {
-        let params = json!({"interview_id": if method == "interview.get" { "panic" } else { "x" }});
-        let params = if method == "drain" { json!({}) } else { params };
+    let notification = |method: &str, params: Value| {
         let notification = json!({"jsonrpc": "2.0", "method": method, "params": params});
-        peer.send(format!("{notification}\n")).await;
+        format!("{notification}\n")
+    };
+    for (method, params) in [("nope", json!({})), ("drain", json!({}))] {
+        peer.send(notification(method, params)).await;
     }
     assert_eq!(
         peer.ask("hello", json!({})).await["id"],
@@ -50,12 +51,30 @@ async fn notifications_are_carried_out_and_get_no_reply_even_if_the_client_leave
         "nothing came before this reply"
     );
     for _ in 0..100 {
-        let wait = r#"{"jsonrpc":"2.0","method":"report.wait","params":{"interview_id":"x","timeout_ms":20}}"#;
-        peer.send(format!("{wait}\n")).await;
+        let params = json!({"interview_id": "x"});
+        peer.send(notification("interview.finish", params)).await;
     }
     drop(peer);
-    until("all are carried out", || daemon.service.done().len() == 102).await;
+    until("all are carried out", || daemon.service.done().len() == 101).await;
     assert!(daemon.service.done().contains(&"Drain".to_owned()));
+}
+
+#[tokio::test]
+async fn a_question_that_nobody_hears_the_answer_to_is_not_asked_and_keeps_no_connection() {
+    let daemon = Daemon::start().await;
+    let mut peer = daemon.peer().await;
+    for (method, params) in [
+        ("report.wait", json!({"interview_id": "x", "timeout_ms": 600_000})),
+        ("report.wait", json!({"interview_id": "x", "timeout_ms": 0})),
+        ("interview.get", json!({"interview_id": "panic"})),
+    ] {
+        let question = json!({"jsonrpc": "2.0", "method": method, "params": params});
+        peer.send(format!("{question}\n")).await;
+    }
+    peer.ask("hello", json!({})).await;
+    drop(peer);
+    until("the connection is gone", || daemon.connections.count() == 0).await;
+    assert!(daemon.service.done().is_empty());
 }
 
 #[tokio::test]
