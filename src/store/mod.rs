@@ -25,6 +25,7 @@ mod shelf;
 mod space;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod verbs;
 mod writer;
 
@@ -46,7 +47,7 @@ pub use record::{
 #[doc(hidden)]
 pub use rewritten::{ValueKind, rewritten};
 pub use space::Reserve;
-pub use writer::Trouble;
+pub use trouble::Trouble;
 
 use crate::domain::ids::{AnswerId, InterviewId};
 use crate::domain::interview::Answer;
