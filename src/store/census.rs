@@ -51,7 +51,7 @@ pub(super) fn take(shelf: &Shelf) -> Result<Census, StoreError> {
     let mut counts = Counts::default();
     let (mut sequences, mut going_on, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
     let next_number = shelf.next_number()?;
-    for entry in shelf.db.scan_prefix(keys::HEADS) {
+    for entry in shelf.scan(keys::HEADS) {
         let (key, value) = entry?;
         checksum.update(&key);
         checksum.update(&value);
@@ -74,7 +74,7 @@ pub(super) fn take(shelf: &Shelf) -> Result<Census, StoreError> {
         }
     }
     let mut ids = 0;
-    for entry in shelf.db.scan_prefix(keys::IDS) {
+    for entry in shelf.scan(keys::IDS) {
         let (key, value) = entry?;
         ids += 1;
         checksum.update(&key);
@@ -87,13 +87,13 @@ pub(super) fn take(shelf: &Shelf) -> Result<Census, StoreError> {
         return Err(missing(format!("the id of one of {} interviews", sequences.len())));
     }
     check_unfinished(shelf, &going_on, &unreadable)?;
-    for entry in shelf.db.scan_prefix(keys::RUBRICS) {
+    for entry in shelf.scan(keys::RUBRICS) {
         let (key, value) = entry?;
         checksum.update(&key);
         checksum.update(&value);
     }
     // The page that the next interview goes into.
-    shelf.db.get(keys::words(next_number))?;
+    shelf.get(&keys::words(next_number))?;
     Ok(Census {
         counts,
         unreadable: unreadable.into_iter().map(|number| name(shelf, number)).collect(),
@@ -114,8 +114,8 @@ pub(super) fn standing(shelf: &Shelf, sequence: u64, head: &Head) -> (InterviewS
 /// The index of what is to go on has these interviews, and maybe ones whose head cannot be understood.
 fn check_unfinished(shelf: &Shelf, going_on: &[u64], unreadable: &[u64]) -> Result<(), StoreError> {
     let mut listed = Vec::new();
-    for key in shelf.db.scan_prefix(keys::UNFINISHED).keys() {
-        let number = sequence(&key?)?;
+    for entry in shelf.scan(keys::UNFINISHED) {
+        let number = sequence(&entry?.0)?;
         if !unreadable.contains(&number) {
             listed.push(number);
         }

@@ -282,14 +282,14 @@ fn begin(shelf: &Shelf) -> Result<u32, Failure> {
         renumber(shelf, 1)?;
     }
     shelf.next_number()?;
-    let counter = shelf.db.get(keys::COUNTER)?;
+    let counter = shelf.get(keys::COUNTER)?;
     Ok(counter.as_deref().and_then(format::version).unwrap_or(format::VERSION))
 }
 
 fn renumber(shelf: &Shelf, next: u64) -> Result<(), Failure> {
     let mut changes = Changes::default();
     changes.put_number(next);
-    shelf.db.apply_batch(changes.batch)?;
+    shelf.apply(changes)?;
     shelf.db.flush()?;
     Ok(())
 }
