@@ -23,6 +23,7 @@ mod record;
 mod rewritten;
 mod shelf;
 mod space;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod trouble;

@@ -181,7 +181,7 @@ pub(super) fn attempt(path: &Path, options: &Options) -> Result<(Shelf, Census),
     if !begun {
         mark_unborn(path).map_err(|source| failed("begin the store in", path, source))?;
     }
-    census::check_length(path)?;
+    census::check_log(path)?;
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let shelf = database(path, options)?;
         if begun && shelf.db.is_empty() {
