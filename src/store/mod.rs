@@ -38,7 +38,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use disk::{free_bytes, is_in_use};
+pub use disk::{free_bytes, is_in_use, is_open_elsewhere};
 pub use error::StoreError;
 pub use open::{QUARANTINE, is_there, some_of};
 pub use record::{
