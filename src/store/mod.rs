@@ -92,7 +92,8 @@ pub struct Store {
 /// An open store.
 pub struct Opened {
     pub store: Store,
-    /// What opening had to move aside, for people; usually empty. If it is not, the daemon should say so.
+    /// What opening had to move aside, for people; usually empty. If it is not, the daemon should say so. That a whole store was moved aside is
+    /// said by every opening until [`Store::told`].
     pub notes: Vec<String>,
 }
 
@@ -296,6 +297,11 @@ impl Store {
         let sender = self.inner.sender.as_ref()?;
         sender.send(Message::Tend(now, reply)).await.ok()?;
         result.await.ok()?
+    }
+
+    /// Whoever should know has been told what opening had to say.
+    pub fn told(&self) {
+        open::told(self.path());
     }
 
     /// The absolute path of the store's folder.
