@@ -51,7 +51,7 @@ pub fn of_store(error: StoreError) -> Fault {
         | StoreError::Sled { .. } => Kind::Storage,
     };
     if kind == Kind::Storage
-        && let Some(times) = refusals().to_be_said(&error)
+        && let Some(times) = refusals().refused(&error)
     {
         tracing::error!(%error, times, "the store refused");
     }
@@ -61,7 +61,7 @@ pub fn of_store(error: StoreError) -> Fault {
 /// What a list does without.
 pub fn left_out(one: &Unreadable) {
     let error = &one.error;
-    if let Some(times) = refusals().to_be_said(error) {
+    if let Some(times) = refusals().refused(error) {
         tracing::error!(interview = one.name, %error, times, "an interview is left out of a list");
     }
 }
@@ -72,7 +72,7 @@ fn refusals() -> MutexGuard<'static, Refusals> {
 
 impl Refusals {
     /// How often this was refused since that was last said, if it is to be said now. What is about one interview is said for each of them.
-    fn to_be_said(&mut self, error: &StoreError) -> Option<u64> {
+    fn refused(&mut self, error: &StoreError) -> Option<u64> {
         const NAMED_MAX: usize = 1_000;
         let is_of_everything = matches!(
             error,
@@ -134,12 +134,12 @@ mod tests {
             what: format!("the interview iv-{n}"),
         };
         for error in [StoreError::Full("the disk is full".into()), missing(1), missing(2)] {
-            assert_eq!(refusals.to_be_said(&error), Some(1));
+            assert_eq!(refusals.refused(&error), Some(1));
             for _ in 0..100 {
-                assert_eq!(refusals.to_be_said(&error), None);
+                assert_eq!(refusals.refused(&error), None);
             }
         }
-        let said = (3..2_000).filter(|n| refusals.to_be_said(&missing(*n)).is_some());
+        let said = (3..2_000).filter(|n| refusals.refused(&missing(*n)).is_some());
         assert_eq!(said.count(), 998, "nobody fills the log with ever more of them");
         assert_eq!(refusals.of_one.len(), 1_000);
     }
