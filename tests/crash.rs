@@ -448,11 +448,19 @@ fn a_crash_while_damage_is_moved_aside_loses_nothing_that_the_damage_has_not() {
     let [aside] = &aside[..] else { panic!("{aside:?}") };
     assert_eq!(fs::read(aside.join("db")).unwrap(), ruined);
     // Nobody was told before the crash; whoever asks is told now.
-    let daemon = world.start_ready();
-    let fault = daemon
-        .connect()
-        .call("report.get", json!({"interview_id": "iv"}))
-        .unwrap_err();
+    let daemon = world.start();
+    let mut client = daemon.connect();
+    let status = eventually("the model is there", || {
+        let status = client.call("status", json!({})).unwrap();
+        (!status["model"].is_null()).then_some(status)
+    });
+    assert_eq!(status["state"], "degraded", "{status}");
+    let reason = status["reason"].as_str().unwrap();
+    assert!(
+        reason.contains(aside.file_name().unwrap().to_str().unwrap()),
+        "{reason}"
+    );
+    let fault = client.call("report.get", json!({"interview_id": "iv"})).unwrap_err();
     assert_eq!(fault.kind(), "not_found");
     let doctor = world.run(&["doctor"]);
     let said = String::from_utf8_lossy(&doctor.stdout).into_owned();

@@ -18,7 +18,7 @@ use crate::crash_points::CrashPoint;
 use crate::domain::time::Timestamp;
 use crate::socket::fault::Fault;
 use crate::socket::view::{ExportView, ExportedRubric};
-use crate::store::export_file::{ExportFile, PARTIAL};
+use crate::store::export_file::{ExportFile, sweep};
 use crate::store::{QUARANTINE, Store, StoreError, free_bytes};
 
 /// When it is first looked whether a backup is due: a start has other things to do.
@@ -133,7 +133,7 @@ impl Backups {
     fn write(&self, store: &Store, keep: usize, now: Timestamp) -> Result<(), Problem> {
         let begun = Instant::now();
         let folder = |source| self.folder_problem(source);
-        self.sweep().map_err(folder)?;
+        sweep(&self.folder).map_err(folder)?;
         self.look_for_room(store)?;
         let parents = self.folder.parent().map_or(Ok(()), fs::create_dir_all);
         let made = parents.and_then(|()| DirBuilder::new().recursive(true).mode(0o700).create(&self.folder));
@@ -193,12 +193,6 @@ impl Backups {
             path: self.folder.clone(),
             source,
         }
-    }
-
-    fn sweep(&self) -> io::Result<()> {
-        let is_partial = |name: &String| name.starts_with(PARTIAL.0) && name.ends_with(PARTIAL.1);
-        let mut left = names(&self.folder)?.into_iter().filter(is_partial);
-        left.try_for_each(|name| fs::remove_file(self.folder.join(name)))
     }
 
     fn rotate(&self, keep: usize, now: Timestamp) -> io::Result<()> {

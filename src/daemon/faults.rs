@@ -1,16 +1,25 @@
 //! From the rooms' errors to what a client is told.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::rubrics::RubricsError;
 use crate::domain::interview::{Problem, Refusal};
 use crate::socket::fault::{Fault, Kind};
 use crate::socket::seldom::Seldom;
-use crate::store::StoreError;
+use crate::store::{StoreError, Unreadable};
 
-/// A store in trouble refuses every request for as long as it lasts.
-static REFUSALS: Mutex<Seldom> = Mutex::new(Seldom::new());
+/// What the store refuses it refuses for as long as somebody asks.
+static REFUSALS: LazyLock<Mutex<Refusals>> = LazyLock::new(Mutex::default);
+
+/// How often the store has refused everything, and what cannot be read of an interview.
+#[derive(Debug, Default)]
+struct Refusals {
+    of_everything: Seldom,
+    /// By what was said.
+    of_one: HashMap<String, Seldom>,
+}
 
 /// An interview or answer that is not as it must be.
 pub fn of_refusal(refusal: Refusal) -> Fault {
@@ -42,22 +51,44 @@ pub fn of_store(error: StoreError) -> Fault {
         | StoreError::Sled { .. } => Kind::Storage,
     };
     if kind == Kind::Storage
-        && let Some(times) = to_be_said(&error, &mut REFUSALS.lock().unwrap_or_else(PoisonError::into_inner))
+        && let Some(times) = refusals().refused(&error)
     {
         tracing::error!(%error, times, "the store refused");
     }
     Fault::new(kind, with_causes(&error))
 }
 
-/// How often the store has refused since that was last said, if it is to be said now. What is about one interview is always said.
-fn to_be_said(error: &StoreError, refusals: &mut Seldom) -> Option<u64> {
-    match error {
-        StoreError::Full(_)
-        | StoreError::Shut(_)
-        | StoreError::Uncertain { .. }
-        | StoreError::Broken(_)
-        | StoreError::ShutDown => refusals.happened(Instant::now()),
-        _ => Some(1),
+/// What a list does without.
+pub fn left_out(one: &Unreadable) {
+    let error = &one.error;
+    if let Some(times) = refusals().refused(error) {
+        tracing::error!(interview = one.name, %error, times, "an interview is left out of a list");
+    }
+}
+
+fn refusals() -> MutexGuard<'static, Refusals> {
+    REFUSALS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Refusals {
+    /// How often this was refused since that was last said, if it is to be said now. What is about one interview is said for each of them.
+    fn refused(&mut self, error: &StoreError) -> Option<u64> {
+        const NAMED_MAX: usize = 1_000;
+        let is_of_everything = matches!(
+            error,
+            StoreError::Full(_)
+                | StoreError::Shut(_)
+                | StoreError::Uncertain { .. }
+                | StoreError::Broken(_)
+                | StoreError::ShutDown
+        );
+        let what = error.to_string();
+        let is_named = !is_of_everything && (self.of_one.len() < NAMED_MAX || self.of_one.contains_key(&what));
+        let refusals = match is_named {
+            true => self.of_one.entry(what).or_default(),
+            false => &mut self.of_everything,
+        };
+        refusals.happened(Instant::now())
     }
 }
 
@@ -97,18 +128,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_refuses_everything_says_so_once_and_what_is_about_one_interview_each_time() {
-        let mut seldom = Seldom::new();
-        let full = StoreError::Full("the disk is full".into());
-        assert_eq!(to_be_said(&full, &mut seldom), Some(1));
-        for _ in 0..100 {
-            assert_eq!(to_be_said(&full, &mut seldom), None);
-        }
-        let missing = StoreError::Missing {
-            what: "the interview iv".into(),
+    fn a_store_that_refuses_everything_says_so_once_and_what_cannot_be_read_once_for_each() {
+        let mut refusals = Refusals::default();
+        let missing = |n: u32| StoreError::Missing {
+            what: format!("the interview iv-{n}"),
         };
-        assert_eq!(to_be_said(&missing, &mut seldom), Some(1));
-        assert_eq!(to_be_said(&missing, &mut seldom), Some(1));
+        for error in [StoreError::Full("the disk is full".into()), missing(1), missing(2)] {
+            assert_eq!(refusals.refused(&error), Some(1));
+            for _ in 0..100 {
+                assert_eq!(refusals.refused(&error), None);
+            }
+        }
+        let said = (3..2_000).filter(|n| refusals.refused(&missing(*n)).is_some());
+        assert_eq!(said.count(), 998, "nobody fills the log with ever more of them");
+        assert_eq!(refusals.of_one.len(), 1_000);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
 use super::Daemon;
-use super::faults::{internal, of_refusal, of_rubric, of_store};
+use super::faults::{internal, left_out, of_refusal, of_rubric, of_store};
 use super::lives::life_of;
 use crate::actors::message::Life;
 use crate::actors::pool::{DescribeLife, Standing};
@@ -347,7 +347,9 @@ impl Daemon {
     }
 
     fn page(&self, state: Option<InterviewState>, limit: usize, after: Option<&str>) -> Result<Page, Fault> {
-        self.store.list(state, limit, after).map_err(of_store)
+        let page = self.store.list(state, limit, after).map_err(of_store)?;
+        page.unreadable.iter().for_each(left_out);
+        Ok(page)
     }
 }
 

@@ -370,6 +370,7 @@ impl Daemon {
     /// The store was opened, and had this to say.
     fn opened(&self, notes: Vec<String>) {
         self.losses().opened(notes, self.store.unreadable());
+        self.store.told();
     }
 
     /// Feeds what is unfinished in the store into the ordinary path. May be repeated: what is under way stays so.

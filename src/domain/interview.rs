@@ -215,6 +215,12 @@ impl Interview {
         self.append(draft, "answer", rubric, limits)
     }
 
+    /// The interview with one more answer, which was checked before.
+    pub fn with(mut self, answer: Answer) -> Self {
+        self.answers.push(answer);
+        self
+    }
+
     /// `place` is where the client wrote the answer.
     fn append(
         &mut self,

@@ -9,7 +9,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::disk::Durable;
 use super::shelf::Shelf;
-use super::writer::{Message, Shared, Trouble, WAITING_MAX, Writer, close, read, write};
+use super::trouble::Trouble;
+use super::writer::{Message, Shared, WAITING_MAX, Writer, close, read, write};
 use super::{Inner, Options, Reserve, Store, StoreError, View, keys, reads};
 use crate::domain::ids::InterviewId;
 use crate::domain::report::Report;

@@ -15,6 +15,7 @@ use super::open::guarded;
 use super::reads::{name, sequence};
 use super::record::Head;
 use super::shelf::{Shelf, missing};
+use super::tail::Tail;
 use super::verbs::Counts;
 use crate::domain::state::InterviewState;
 
@@ -34,6 +35,9 @@ pub(super) struct Census {
 struct Facts {
     /// Of sled's data file.
     data_bytes: u64,
+    /// Unknown to older versions.
+    #[serde(default)]
+    tail: Option<Tail>,
     held: Held,
 }
 
@@ -51,7 +55,7 @@ pub(super) fn take(shelf: &Shelf) -> Result<Census, StoreError> {
     let mut counts = Counts::default();
     let (mut sequences, mut going_on, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
     let next_number = shelf.next_number()?;
-    for entry in shelf.db.scan_prefix(keys::HEADS) {
+    for entry in shelf.scan(keys::HEADS) {
         let (key, value) = entry?;
         checksum.update(&key);
         checksum.update(&value);
@@ -74,7 +78,7 @@ pub(super) fn take(shelf: &Shelf) -> Result<Census, StoreError> {
         }
     }
     let mut ids = 0;
-    for entry in shelf.db.scan_prefix(keys::IDS) {
+    for entry in shelf.scan(keys::IDS) {
         let (key, value) = entry?;
         ids += 1;
         checksum.update(&key);
@@ -87,13 +91,13 @@ pub(super) fn take(shelf: &Shelf) -> Result<Census, StoreError> {
         return Err(missing(format!("the id of one of {} interviews", sequences.len())));
     }
     check_unfinished(shelf, &going_on, &unreadable)?;
-    for entry in shelf.db.scan_prefix(keys::RUBRICS) {
+    for entry in shelf.scan(keys::RUBRICS) {
         let (key, value) = entry?;
         checksum.update(&key);
         checksum.update(&value);
     }
     // The page that the next interview goes into.
-    shelf.db.get(keys::words(next_number))?;
+    shelf.get(&keys::words(next_number))?;
     Ok(Census {
         counts,
         unreadable: unreadable.into_iter().map(|number| name(shelf, number)).collect(),
@@ -114,8 +118,8 @@ pub(super) fn standing(shelf: &Shelf, sequence: u64, head: &Head) -> (InterviewS
 /// The index of what is to go on has these interviews, and maybe ones whose head cannot be understood.
 fn check_unfinished(shelf: &Shelf, going_on: &[u64], unreadable: &[u64]) -> Result<(), StoreError> {
     let mut listed = Vec::new();
-    for key in shelf.db.scan_prefix(keys::UNFINISHED).keys() {
-        let number = sequence(&key?)?;
+    for entry in shelf.scan(keys::UNFINISHED) {
+        let number = sequence(&entry?.0)?;
         if !unreadable.contains(&number) {
             listed.push(number);
         }
@@ -144,21 +148,28 @@ fn facts(store: &Path) -> Result<Option<Facts>, Disagreement> {
         .ok())
 }
 
-/// Before sled sees its data file, which it would take for whole: whether it is as long as it was when the store was closed well.
-pub(super) fn check_length(store: &Path) -> Result<(), Disagreement> {
+/// Before sled sees its data file, which it would take for whole: whether it ends as it did when the store was closed well.
+pub(super) fn check_log(store: &Path) -> Result<(), Disagreement> {
     let Some(facts) = facts(store)? else { return Ok(()) };
-    let found = data_bytes(store).unwrap_or(0);
-    match found < facts.data_bytes {
-        true => Err(Disagreement::Damage(format!(
+    let log = store.join("db");
+    let found = data_bytes(&log).unwrap_or(0);
+    if found < facts.data_bytes {
+        return Err(Disagreement::Damage(format!(
             "its data file has {found} bytes, when it was closed it had {}",
             facts.data_bytes
-        ))),
-        false => Ok(()),
+        )));
+    }
+    let unread = |source| Disagreement::Unknown(failed("read", &log, source));
+    match facts.tail {
+        Some(tail) if !tail.is_in(&log).map_err(unread)? => Err(Disagreement::Damage(
+            "the last segment of its log does not begin as it did when it was closed".to_owned(),
+        )),
+        _ => Ok(()),
     }
 }
 
-fn data_bytes(store: &Path) -> io::Result<u64> {
-    Ok(fs::metadata(store.join("db"))?.len())
+fn data_bytes(log: &Path) -> io::Result<u64> {
+    Ok(fs::metadata(log)?.len())
 }
 
 impl Census {
@@ -181,8 +192,10 @@ impl Census {
 
     /// Writes down what the store, which is closed, must be found with.
     pub fn write_down(self, store: &Path) -> io::Result<()> {
+        let log = store.join("db");
         let facts = Facts {
-            data_bytes: data_bytes(store)?,
+            data_bytes: data_bytes(&log)?,
+            tail: Tail::of(&log)?,
             held: self.held,
         };
         let mut file = File::create(store.join(FACTS))?;

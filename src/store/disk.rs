@@ -111,9 +111,15 @@ pub(super) fn failed(doing: &'static str, path: &Path, source: io::Error) -> Sto
     }
 }
 
-/// Whether a process, this one included, has the store open. Whoever opens it may hear for a moment that it is locked, and sled never does.
+/// Whether an interviewd, this process included, has the store open. Whoever opens it may hear for a moment that it is locked, and sled never does.
 pub fn is_in_use(store: &Path) -> Result<bool, StoreError> {
     is_taken(store).map_err(|source| failed("look for the lock of", store, source))
+}
+
+/// Whether a program has the store open that knows nothing of our lock: an older interviewd. Whoever opens it may hear for a moment that it is locked.
+pub fn is_open_elsewhere(store: &Path) -> Result<bool, StoreError> {
+    let is_free = is_free(store).map_err(|source| failed("look for the lock of", store, source))?;
+    Ok(!is_free)
 }
 
 /// Whether no process, this one included, has sled's data file open.

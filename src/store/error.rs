@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 
+use super::disk::SYNC;
 use super::space::is_full;
 use crate::domain::ids::InterviewId;
 
@@ -75,10 +76,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether only room was lacking.
+    /// Whether only room was lacking. After a failed sync nobody knows what the kernel has dropped, whatever it says was lacking.
     pub(super) fn is_full(&self) -> bool {
         match self {
             Self::Full(_) => true,
+            Self::Io { doing: SYNC, .. } => false,
             Self::Io { source, .. }
             | Self::Sled {
                 source: sled::Error::Io(source),

@@ -11,6 +11,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Write};
+use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -172,11 +173,12 @@ impl Store {
 
 /// The first interview behind a place.
 fn next(shelf: &Shelf, place: Place) -> Result<Option<Found>, StoreError> {
-    let heads = keys::head(place.after.saturating_add(1))..keys::head(place.until.max(place.after.saturating_add(1)));
-    let Some(key) = shelf.db.range(heads).keys().next() else {
+    let first = place.after.saturating_add(1);
+    let (from, to) = (keys::head(first), keys::head(place.until.max(first)));
+    let Some(head) = shelf.range(Bound::Included(from), Bound::Excluded(to)).next() else {
         return Ok(None);
     };
-    let sequence = keys::sequence(&key?).ok_or_else(|| missing("the number of an interview"))?;
+    let sequence = keys::sequence(&head?.0).ok_or_else(|| missing("the number of an interview"))?;
     let read = guarded(format_args!("the interview no. {sequence}"), || {
         let entry = entry(shelf, sequence)?;
         let text = reads::rubric(shelf, &entry.rubric)?;

@@ -1,12 +1,14 @@
 //! Files of exports: written whole or not at all, for their owner only, and read whether they are compressed or not.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use super::disk::{failed, sync};
@@ -15,8 +17,8 @@ use super::export::{ExportWriter, Page, Summary};
 use crate::crash_points::CrashPoint;
 use crate::domain::time::Timestamp;
 
-/// Names of files that are being written begin and end so. What a process that was killed has left may be removed.
-pub const PARTIAL: (&str, &str) = (".interviewd-", ".partial");
+/// Names of files that are being written begin and end so; whoever writes one has it locked.
+const PARTIAL: (&str, &str) = (".interviewd-", ".partial");
 
 /// What a file that is compressed begins with.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -44,11 +46,9 @@ impl ExportFile {
             }
             _ => {}
         }
-        let file = tempfile::Builder::new()
-            .prefix(PARTIAL.0)
-            .suffix(PARTIAL.1)
-            .tempfile_in(folder(path))
-            .map_err(|source| failed("write", path, source))?;
+        // If they cannot be removed, they are in nobody's way.
+        let _ = sweep(folder(path));
+        let file = begun(folder(path)).map_err(|source| failed("write", path, source))?;
         let partial = file.path().to_owned();
         let file = BufWriter::new(file);
         let sink = match path.extension() {
@@ -85,6 +85,42 @@ impl ExportFile {
         });
         whole.map_err(|source| failed("write", &path, source))
     }
+}
+
+/// A file that no sweep takes for a killed process's.
+fn begun(folder: &Path) -> io::Result<NamedTempFile> {
+    loop {
+        let mut builder = tempfile::Builder::new();
+        let file = builder.prefix(PARTIAL.0).suffix(PARTIAL.1).tempfile_in(folder)?;
+        // Where nothing can be locked, nothing is swept.
+        let locked = flock(file.as_file(), FlockOperation::NonBlockingLockExclusive);
+        if locked != Err(Errno::WOULDBLOCK) && file.path().exists() {
+            return Ok(file);
+        }
+    }
+}
+
+/// Removes from a folder what processes that were killed have left of files that they were writing.
+pub fn sweep(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let (name, path) = (entry.file_name(), entry.path());
+        let name = name.to_string_lossy();
+        // Opening a pipe would wait for whoever writes into it.
+        if !name.starts_with(PARTIAL.0) || !name.ends_with(PARTIAL.1) || !entry.file_type()?.is_file() {
+            continue;
+        }
+        // It may be gone by now, or another user's.
+        let file = File::open(&path).map(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).map(|()| file));
+        if let Ok(Ok(_locked)) = file {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 impl Sink {
@@ -209,6 +245,21 @@ mod tests {
         fs::write(&path, "old").unwrap();
         drop(ExportFile::create(&path, Timestamp::from_millis(0)).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_kill_has_left_goes_with_the_next_one_and_what_is_being_written_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        let left = folder.path().join(".interviewd-x1.partial");
+        fs::write(&left, "half of it").unwrap();
+        let first = ExportFile::create(&path, Timestamp::from_millis(0)).unwrap();
+        assert!(!left.exists());
+        let second = ExportFile::create(&path, Timestamp::from_millis(0)).unwrap();
+        assert!(first.partial().exists());
+        first.finish().unwrap();
+        second.finish().unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

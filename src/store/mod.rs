@@ -23,8 +23,10 @@ mod record;
 mod rewritten;
 mod shelf;
 mod space;
+mod tail;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod verbs;
 mod writer;
 
@@ -36,7 +38,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use disk::{free_bytes, is_in_use};
+pub use disk::{free_bytes, is_in_use, is_open_elsewhere};
 pub use error::StoreError;
 pub use open::{QUARANTINE, is_there, some_of};
 pub use record::{
@@ -46,7 +48,7 @@ pub use record::{
 #[doc(hidden)]
 pub use rewritten::{ValueKind, rewritten};
 pub use space::Reserve;
-pub use writer::Trouble;
+pub use trouble::Trouble;
 
 use crate::domain::ids::{AnswerId, InterviewId};
 use crate::domain::interview::Answer;
@@ -90,7 +92,8 @@ pub struct Store {
 /// An open store.
 pub struct Opened {
     pub store: Store,
-    /// What opening had to move aside, for people; usually empty. If it is not, the daemon should say so.
+    /// What opening had to move aside, for people; usually empty. If it is not, the daemon should say so. That a whole store was moved aside is
+    /// said by every opening until [`Store::told`].
     pub notes: Vec<String>,
 }
 
@@ -294,6 +297,11 @@ impl Store {
         let sender = self.inner.sender.as_ref()?;
         sender.send(Message::Tend(now, reply)).await.ok()?;
         result.await.ok()?
+    }
+
+    /// Whoever should know has been told what opening had to say.
+    pub fn told(&self) {
+        open::told(self.path());
     }
 
     /// The absolute path of the store's folder.

@@ -28,6 +28,9 @@ const UNBORN: &str = "unborn";
 /// What is behind a store's name when it was moved aside as a whole; the time follows.
 pub const QUARANTINE: &str = ".quarantine-";
 
+/// The file in a store that was moved aside which says so, until that has been told: the opening that did it may have failed afterwards.
+const UNTOLD: &str = "untold";
+
 /// What opening has found.
 pub(super) struct Found {
     pub shelf: Shelf,
@@ -104,7 +107,7 @@ pub(super) fn open(
     let mut notes = Vec::new();
     tidy(path, now, &mut notes)?;
     let first = match attempt(path, options) {
-        Ok((shelf, census)) => return Ok(found(shelf, census, notes)),
+        Ok((shelf, census)) => return Ok(found(path, shelf, census, notes)),
         Err(Failure::Other(error)) => return Err(error),
         Err(Failure::Damaged(why)) => why,
     };
@@ -121,7 +124,7 @@ pub(super) fn open(
     let second = if set_aside_snapshots(path, now, &mut notes)? {
         wait_until_free(path);
         match attempt(path, options) {
-            Ok((shelf, census)) => return Ok(found(shelf, census, notes)),
+            Ok((shelf, census)) => return Ok(found(path, shelf, census, notes)),
             Err(Failure::Other(error)) => return Err(error),
             Err(Failure::Damaged(why)) => why,
         }
@@ -135,13 +138,13 @@ pub(super) fn open(
     notes.clear();
     let ballast = Ballast::new(path, options.reserve).give_up();
     ballast.map_err(|source| failed("give up the ballast in", path, source))?;
-    quarantine(path, &second, now, &mut notes)?;
+    quarantine(path, &second, now)?;
     make_folder(path)?;
     // What was claimed has gone away with the rest.
     *claim = None;
     *claim = Some(Claim::take(path)?);
     match attempt(path, options) {
-        Ok((shelf, census)) => Ok(found(shelf, census, notes)),
+        Ok((shelf, census)) => Ok(found(path, shelf, census, notes)),
         Err(Failure::Other(error)) => Err(error),
         Err(Failure::Damaged(why)) => Err(StoreError::Broken(format!(
             "even a new store at {} is unreadable ({why})",
@@ -150,7 +153,12 @@ pub(super) fn open(
     }
 }
 
-fn found(shelf: Shelf, census: Census, notes: Vec<String>) -> Found {
+fn found(path: &Path, shelf: Shelf, census: Census, mut notes: Vec<String>) -> Found {
+    notes.extend(untold(path).into_iter().filter_map(|file| {
+        fs::read_to_string(&file)
+            .inspect_err(|error| tracing::warn!(%error, path = %file.display(), "what it says of a store that was moved aside cannot be read"))
+            .ok()
+    }));
     Found {
         shelf,
         counts: census.counts,
@@ -181,7 +189,7 @@ pub(super) fn attempt(path: &Path, options: &Options) -> Result<(Shelf, Census),
     if !begun {
         mark_unborn(path).map_err(|source| failed("begin the store in", path, source))?;
     }
-    census::check_length(path)?;
+    census::check_log(path)?;
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let shelf = database(path, options)?;
         if begun && shelf.db.is_empty() {
@@ -282,14 +290,14 @@ fn begin(shelf: &Shelf) -> Result<u32, Failure> {
         renumber(shelf, 1)?;
     }
     shelf.next_number()?;
-    let counter = shelf.db.get(keys::COUNTER)?;
+    let counter = shelf.get(keys::COUNTER)?;
     Ok(counter.as_deref().and_then(format::version).unwrap_or(format::VERSION))
 }
 
 fn renumber(shelf: &Shelf, next: u64) -> Result<(), Failure> {
     let mut changes = Changes::default();
     changes.put_number(next);
-    shelf.db.apply_batch(changes.batch)?;
+    shelf.apply(changes)?;
     shelf.db.flush()?;
     Ok(())
 }
@@ -373,28 +381,59 @@ fn set_aside_snapshots(path: &Path, now: Timestamp, notes: &mut Vec<String>) -> 
     Ok(found)
 }
 
-/// Moves the whole store away.
-fn quarantine(path: &Path, why: &str, now: Timestamp, notes: &mut Vec<String>) -> Result<(), StoreError> {
+/// Moves the whole store away, with what is to be told about that.
+fn quarantine(path: &Path, why: &str, now: Timestamp) -> Result<(), StoreError> {
     if !wait_until_free(path) {
         return Err(StoreError::Locked { path: path.to_owned() });
     }
     let mut away = path.as_os_str().to_owned();
     away.push(format!("{QUARANTINE}{}", seconds(now)));
     let away = unused(Path::new(&away));
+    let note = format!(
+        "the store at {} is damaged ({why}); it was moved as a whole to {}, and an empty one was begun: interviews and reports from \
+         before are not in it. To restore them: stop interviewd, `interviewd import` the newest backup from before, start again",
+        path.display(),
+        away.display()
+    );
+    let untold = path.join(UNTOLD);
+    let written = fs::write(&untold, &note)
+        .and_then(|()| sync(&untold))
+        .and_then(|()| sync(path));
+    written.map_err(|source| failed("write", &untold, source))?;
     fs::rename(path, &away).map_err(|source| failed("move into quarantine", path, source))?;
     if let Some(parent) = path.parent() {
         sync(parent).map_err(|source| failed("sync", parent, source))?;
     }
     CrashPoint::StoreMovedAside.reached();
-    let (path, away) = (path.display(), away.display());
-    let note = format!(
-        "the store at {path} is damaged ({why}); it was moved as a whole to {away}, and an empty one was begun: interviews and reports from \
-         before are not in it. To restore them: stop interviewd, `interviewd import` the newest backup from before, start again"
-    );
-    // The new store may still fail to open, and the next start would find it healthy.
     tracing::error!("{note}");
-    notes.push(note);
     Ok(())
+}
+
+/// The files that say of what was moved aside of this store, and that nobody has been told.
+fn untold(path: &Path) -> Vec<PathBuf> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Vec::new();
+    };
+    let begin = format!("{}{QUARANTINE}", name.to_string_lossy());
+    let mut files: Vec<_> = names(folder)
+        .inspect_err(|error| tracing::warn!(%error, "nobody knows what was moved aside earlier"))
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|name| name.starts_with(&begin))
+        .map(|name| folder.join(name).join(UNTOLD))
+        .filter(|file| file.exists())
+        .collect();
+    files.sort();
+    files
+}
+
+/// Whoever should know knows what was moved aside.
+pub(super) fn told(path: &Path) {
+    for file in untold(path) {
+        if let Err(error) = fs::remove_file(&file) {
+            tracing::warn!(%error, path = %file.display(), "it cannot be removed, and its text is told again by the next start");
+        }
+    }
 }
 
 fn seconds(now: Timestamp) -> i64 {

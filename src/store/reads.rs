@@ -7,7 +7,7 @@ use super::format;
 use super::keys;
 use super::open::guarded;
 use super::record::{Page, Summary, Unfinished, Unreadable, View};
-use super::shelf::{Shelf, missing};
+use super::shelf::{Entry, Shelf, missing};
 use crate::domain::ids::InterviewId;
 use crate::domain::report::Report;
 use crate::domain::state::InterviewState;
@@ -75,8 +75,8 @@ pub(super) fn rubric(shelf: &Shelf, hash: &str) -> Result<Option<String>, StoreE
 /// All that are neither reported nor cancelled, first submitted first. What cannot be read keeps no other from being found.
 pub(super) fn unfinished(shelf: &Shelf) -> Result<Unfinished, StoreError> {
     let mut found = Unfinished::default();
-    for key in shelf.db.scan_prefix(keys::UNFINISHED).keys() {
-        let sequence = sequence(&key?)?;
+    for entry in shelf.scan(keys::UNFINISHED) {
+        let sequence = sequence(&entry?.0)?;
         let read = guarded(format_args!("the interview no. {sequence}"), || {
             shelf.record(sequence, &shelf.head(sequence)?)
         });
@@ -96,7 +96,7 @@ pub(super) fn unfinished(shelf: &Shelf) -> Result<Unfinished, StoreError> {
 pub(super) fn name(shelf: &Shelf, sequence: u64) -> String {
     let of_head = guarded("its head", || Ok(shelf.head(sequence)?.id.to_string()));
     of_head.unwrap_or_else(|_| {
-        let ids = shelf.db.scan_prefix(keys::IDS).map_while(Result::ok);
+        let ids = shelf.scan(keys::IDS).map_while(Result::ok);
         let mut names = ids.filter(|(_, value)| keys::number(value) == Some(sequence));
         match names.next() {
             Some((key, _)) => String::from_utf8_lossy(&key[keys::IDS.len()..]).into_owned(),
@@ -115,10 +115,7 @@ pub(super) fn list(
 ) -> Result<Page, StoreError> {
     let limit = limit.max(1);
     let mut from = after.map(sequence_of_cursor).transpose()?;
-    let mut page = Page {
-        interviews: Vec::new(),
-        next: None,
-    };
+    let mut page = Page::default();
     for (looked_at, key) in candidates(shelf, state, from).enumerate() {
         if page.interviews.len() == limit || looked_at == LOOKED_AT_MAX {
             page.next = from.map(cursor);
@@ -127,7 +124,7 @@ pub(super) fn list(
         let (key, value) = key?;
         let sequence = sequence(&key)?;
         from = Some(sequence);
-        let found = readable(sequence, || {
+        let found = guarded(format_args!("the interview no. {sequence}"), || {
             let head = match value.is_empty() {
                 true => shelf.head(sequence)?,
                 false => shelf.head_from(sequence, &value)?,
@@ -135,7 +132,16 @@ pub(super) fn list(
             let (state, done) = shelf.standing(sequence, &head)?;
             Ok((head, state, done))
         });
-        let Some((head, of_this, done)) = found else { continue };
+        let (head, of_this, done) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                // Its id would have to be looked for among all.
+                let name = format!("no. {sequence}");
+                let error = error.about(format_args!("the interview {name}"));
+                page.unreadable.push(Unreadable { name, error });
+                continue;
+            }
+        };
         if state.is_none_or(|wanted| wanted == of_this) {
             page.interviews.push(Summary {
                 id: head.id,
@@ -151,25 +157,18 @@ pub(super) fn list(
 
 /// Index entries of those that may be in that state, in the order of submission: states that end an interview are looked for everywhere, others in
 /// their index.
-fn candidates(shelf: &Shelf, state: Option<InterviewState>, after: Option<u64>) -> sled::Iter {
+fn candidates(
+    shelf: &Shelf,
+    state: Option<InterviewState>,
+    after: Option<u64>,
+) -> impl Iterator<Item = Result<Entry, StoreError>> + use<> {
     use InterviewState::{Cancelled, Complete, Open, Partial, Reporting, Scoring};
     let key = match state {
         None | Some(Complete | Partial | Cancelled) => keys::head as fn(u64) -> Vec<u8>,
         Some(Open | Scoring | Reporting) => keys::unfinished,
     };
-    let range = (
-        after.map_or(Bound::Included(key(0)), |after| Bound::Excluded(key(after))),
-        Bound::Included(key(u64::MAX)),
-    );
-    shelf.db.range(range)
-}
-
-/// `None`, and a line in the log, for what cannot be read: a list is of the others.
-fn readable<T>(sequence: u64, read: impl FnOnce() -> Result<T, StoreError>) -> Option<T> {
-    let found = guarded(format_args!("the interview no. {sequence}"), read);
-    found
-        .inspect_err(|error| tracing::error!(%error, number = sequence, "an interview is left out of a list"))
-        .ok()
+    let from = after.map_or(Bound::Included(key(0)), |after| Bound::Excluded(key(after)));
+    shelf.range(from, Bound::Included(key(u64::MAX)))
 }
 
 pub(super) fn sequence(key: &[u8]) -> Result<u64, StoreError> {

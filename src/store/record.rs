@@ -173,9 +173,11 @@ pub struct Summary {
 }
 
 /// Some interviews, oldest first; maybe fewer than were asked for, although there are more.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Page {
     pub interviews: Vec<Summary>,
+    /// Interviews between these that cannot be read.
+    pub unreadable: Vec<Unreadable>,
     /// Where the next page begins; `None` on the last one. It may turn out to be empty.
     pub next: Option<String>,
 }

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
+use std::iter;
+use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sled::Batch;
+use sled::{Batch, IVec};
 
 use super::error::StoreError;
 use super::format;
@@ -31,6 +33,9 @@ pub(super) struct Doubt {
     /// Why nobody knows.
     pub reason: String,
 }
+
+/// A key of sled's and its value.
+pub(super) type Entry = (IVec, IVec);
 
 /// A value, put together, with its key without the chunk.
 type KeyAndValue = (Vec<u8>, Vec<u8>);
@@ -108,15 +113,41 @@ impl Shelf {
         }
     }
 
+    // What sled is asked for, and how it may fail, is all here.
+
+    pub fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        Ok(insisting(|| self.db.get(key))?)
+    }
+
+    /// Every key that begins so with its value, in the keys' order.
+    pub fn scan(&self, prefix: &[u8]) -> impl Iterator<Item = Result<Entry, StoreError>> + use<> {
+        entries(self.db.scan_prefix(prefix))
+    }
+
+    /// Every key in the range with its value, in the keys' order.
+    pub fn range(
+        &self,
+        from: Bound<Vec<u8>>,
+        to: Bound<Vec<u8>>,
+    ) -> impl Iterator<Item = Result<Entry, StoreError>> + use<> {
+        entries(self.db.range((from, to)))
+    }
+
+    /// All of the changes at once, unless there is an error: then nobody knows.
+    pub fn apply(&self, changes: Changes) -> sled::Result<()> {
+        // What is there already is not written again.
+        insisting(|| self.db.apply_batch(changes.batch.clone()))
+    }
+
     /// The number that the next interview or generation gets.
     pub fn next_number(&self) -> Result<u64, StoreError> {
         let what = "the store's counter";
-        let bytes = self.db.get(keys::COUNTER)?.ok_or_else(|| missing(what))?;
+        let bytes = self.get(keys::COUNTER)?.ok_or_else(|| missing(what))?;
         format::decode(what, &bytes)
     }
 
     pub fn sequence(&self, id: &InterviewId) -> Result<Option<u64>, StoreError> {
-        let Some(bytes) = self.db.get(keys::id(id.as_str()))? else {
+        let Some(bytes) = self.get(&keys::id(id.as_str()))? else {
             return Ok(None);
         };
         let sequence = keys::number(&bytes).ok_or_else(|| missing(format!("the sequence of the interview {id}")))?;
@@ -132,7 +163,7 @@ impl Shelf {
     }
 
     pub fn head(&self, sequence: u64) -> Result<Head, StoreError> {
-        let bytes = self.db.get(keys::head(sequence))?;
+        let bytes = self.get(&keys::head(sequence))?;
         let bytes = bytes.ok_or_else(|| missing(format!("the head of the interview no. {sequence}")))?;
         self.head_from(sequence, &bytes)
     }
@@ -191,8 +222,8 @@ impl Shelf {
     /// How many answers have an outcome in this generation.
     pub fn ended(&self, sequence: u64, generation: u64) -> Result<usize, StoreError> {
         let mut ended = 0;
-        for key in self.db.scan_prefix(keys::outcomes(sequence, generation)).keys() {
-            ended += usize::from(keys::of_chunk(&key?).1);
+        for entry in self.scan(&keys::outcomes(sequence, generation)) {
+            ended += usize::from(keys::of_chunk(&entry?.0).1);
         }
         Ok(ended)
     }
@@ -216,7 +247,7 @@ impl Shelf {
     /// Every value whose key begins so, in the keys' order.
     fn values(&self, prefix: &[u8]) -> Result<Vec<KeyAndValue>, StoreError> {
         let mut values: Vec<KeyAndValue> = Vec::new();
-        for entry in self.db.scan_prefix(prefix) {
+        for entry in self.scan(prefix) {
             let (key, part) = entry?;
             match (keys::of_chunk(&key), values.last_mut()) {
                 ((_, false), Some((_, bytes))) => bytes.extend_from_slice(&part),
@@ -265,8 +296,8 @@ impl Changes {
 
     /// Removes whatever has a key that begins so; what is put afterwards stays.
     pub fn clear(&mut self, shelf: &Shelf, prefix: &[u8]) -> Result<(), StoreError> {
-        for key in shelf.db.scan_prefix(prefix).keys() {
-            self.remove(key?);
+        for entry in shelf.scan(prefix) {
+            self.remove(entry?.0);
         }
         Ok(())
     }
@@ -281,6 +312,58 @@ impl Doubt {
     }
 }
 
+fn entries(mut found: sled::Iter) -> impl Iterator<Item = Result<Entry, StoreError>> {
+    // It goes on from the last key that it gave.
+    iter::from_fn(move || insisting(|| found.next().transpose()).transpose()).map(|entry| Ok(entry?))
+}
+
+/// Tries again where sled has met damage, until it meets the same thrice in a row. Whatever it is asked for, sled now and then moves another page to
+/// free a segment of its log; if that page is damaged, it fails what it was asked for, which has nothing to do with it, and moves on.
+fn insisting<T>(mut attempt: impl FnMut() -> sled::Result<T>) -> sled::Result<T> {
+    const SAME_MAX: u32 = 3;
+    let (mut met, mut times) = (None, 0);
+    loop {
+        let error = match attempt() {
+            Err(error @ sled::Error::Corruption { .. }) => error,
+            other => return other,
+        };
+        times = if met.as_ref() == Some(&error) { times + 1 } else { 1 };
+        if times == SAME_MAX {
+            return Err(error);
+        }
+        met = Some(error);
+    }
+}
+
 pub(super) fn missing(what: impl Into<String>) -> StoreError {
     StoreError::Missing { what: what.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use sled::{Error, Result};
+
+    use super::*;
+
+    #[test]
+    fn damage_that_sled_meets_in_passing_fails_nothing_and_what_stays_is_told() {
+        let damage = |at: u64| Error::Corruption {
+            at: Some(sled::DiskPtr::Inline(at)),
+            bt: (),
+        };
+        let mut met = vec![damage(3), damage(2), damage(2), damage(1)];
+        assert_eq!(insisting(|| met.pop().map_or(Ok(7), Err)), Ok(7));
+        let mut tries = 0;
+        let failed: Result<()> = insisting(|| {
+            tries += 1;
+            Err(damage(if tries == 1 { 1 } else { 2 }))
+        });
+        assert_eq!((failed, tries), (Err(damage(2)), 4));
+        tries = 0;
+        let failed: Result<()> = insisting(|| {
+            tries += 1;
+            Err(Error::Unsupported("a thing".into()))
+        });
+        assert!(failed.is_err() && tries == 1, "nothing else is tried again");
+    }
 }

@@ -166,8 +166,9 @@ impl<'a> Books<'a> {
         changes.put_answer(sequence, head.answers, answer);
         head.answers += 1;
         changes.put_head(sequence, &head);
+        // Not read back: an error must mean that nothing was stored.
+        let record = head.record(sequence, record.interview.with(answer.clone()));
         self.commit(id, changes, Purpose::New)?;
-        let record = self.shelf.record(sequence, &head)?;
         Ok(Added { record, created: true })
     }
 
@@ -363,7 +364,7 @@ impl<'a> Books<'a> {
         self.room.take(needed);
         self.changed = true;
         self.touched.insert(id.clone());
-        self.shelf.db.apply_batch(changes.batch).map_err(|source| {
+        self.shelf.apply(changes).map_err(|source| {
             self.failure = Some(source.clone());
             StoreError::Sled {
                 doing: "write to the store".to_owned(),

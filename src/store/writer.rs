@@ -4,8 +4,6 @@
 //! a round that failed has changed is in doubt until then, and nobody is told of it.
 
 use std::any::Any;
-use std::error::Error as _;
-use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +17,8 @@ use super::disk::{self, Durable};
 use super::error::StoreError;
 use super::open;
 use super::shelf::{Doubt, Shelf};
-use super::space::{Ballast, Room, is_full};
+use super::space::{Ballast, Room};
+use super::trouble::{Trouble, full, of_sled, why_shut};
 use super::verbs::{Books, Counts};
 use crate::crash_points::CrashPoint;
 use crate::domain::privacy::words_of;
@@ -29,55 +28,6 @@ use crate::domain::time::Timestamp;
 pub(super) const WAITING_MAX: usize = 1_024;
 /// sled writes while it opens: a snapshot, and the rest of a segment. With less than this it is not tried.
 pub(super) const OPENING_BYTES: u64 = 2 * 1024 * 1024;
-
-/// What keeps a store from taking everything that it is given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
-    /// The disk is nearly full: interviews are refused, results are kept.
-    Short(String),
-    /// The disk is full: nothing is written until there is room and sled has been opened again.
-    Full(String),
-    /// sled could not be opened again, though not for want of room: this is tried again and again.
-    Shut(String),
-    /// Nobody knows what of the last writes will be there: nothing is written before a restart.
-    Broken(String),
-}
-
-impl Trouble {
-    /// Whether opening sled again ends it.
-    fn is_passing(&self) -> bool {
-        matches!(self, Self::Full(_) | Self::Shut(_))
-    }
-
-    fn reason(&self) -> &str {
-        match self {
-            Self::Short(reason) | Self::Full(reason) | Self::Shut(reason) | Self::Broken(reason) => reason,
-        }
-    }
-
-    /// What is said to whoever asks meanwhile: nothing was changed.
-    fn refusal(&self) -> StoreError {
-        match self {
-            Self::Full(reason) => StoreError::Full(reason.clone()),
-            Self::Shut(reason) => StoreError::Shut(reason.clone()),
-            Self::Broken(reason) | Self::Short(reason) => StoreError::Broken(reason.clone()),
-        }
-    }
-}
-
-impl Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Short(reason) => write!(f, "the store takes no new interviews: {reason}"),
-            Self::Full(reason) => write!(f, "the store waits for room: {reason}"),
-            Self::Shut(reason) => write!(
-                f,
-                "the store cannot be opened again, which is tried every second: {reason}"
-            ),
-            Self::Broken(reason) => write!(f, "the store takes no more writes: {reason}"),
-        }
-    }
-}
 
 /// What the writer and the readers share.
 pub(super) struct Shared {
@@ -488,37 +438,6 @@ pub(super) fn close(shared: &Shared, shelf: Option<Shelf>) {
     let closed = catch_unwind(AssertUnwindSafe(|| drop(shelf)));
     if closed.is_err() || !disk::wait_until_free(&shared.path) {
         tracing::warn!("the store did not close cleanly; nothing that was acknowledged is lost");
-    }
-}
-
-fn of_sled(what: &str, error: &sled::Error) -> Trouble {
-    match error {
-        sled::Error::Io(error) if is_full(error) => Trouble::Full(format!("the disk was full at {what}")),
-        _ => Trouble::Broken(format!("{what} failed: {error}")),
-    }
-}
-
-/// An error that says that there is no room.
-fn full(error: &StoreError) -> String {
-    match error {
-        StoreError::Full(reason) => reason.clone(),
-        other => format!("{other}, because the disk is full"),
-    }
-}
-
-/// Why sled could not be opened again. After a failed sync nobody knows what the kernel has dropped, and a damaged store is moved aside by the next
-/// start; anything else may pass.
-fn why_shut(error: &StoreError) -> Trouble {
-    let told = || match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    };
-    match error {
-        StoreError::Io { doing: disk::SYNC, .. } | StoreError::Damaged { .. } | StoreError::Broken(_) => {
-            Trouble::Broken(told())
-        }
-        _ if error.is_full() => Trouble::Full(full(error)),
-        _ => Trouble::Shut(told()),
     }
 }
 

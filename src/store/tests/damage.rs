@@ -167,19 +167,24 @@ impl Original {
         // It goes on with what it has, now and after a restart.
         let written = runtime.block_on(store.accept(whole("new", &["하나"])));
         let seen = store.view(&id("new"));
-        match written {
+        match &written {
             Ok(accepted) => assert_eq!(seen.unwrap().unwrap().record, accepted.record),
             Err(error) => assert!(
                 store.trouble().is_some() || matches!(error, StoreError::Full(_)),
                 "{error}"
             ),
         }
+        store.told();
         runtime.block_on(store.shut_down());
         if let Ok(again) = Store::open(&path, &options(), at(2_000))
             && again.notes.is_empty()
-            && fate != Fate::Quarantined
         {
-            self.errors(&again.store);
+            if fate != Fate::Quarantined {
+                self.errors(&again.store);
+            }
+            if let Ok(accepted) = written {
+                assert_eq!(again.store.viewed("new").record, accepted.record);
+            }
         }
         fate
     }
@@ -314,4 +319,55 @@ async fn no_damage_passes_for_what_was_stored() {
 #[ignore = "takes minutes; its figures are in docs/reliability.md"]
 async fn no_damage_passes_for_what_was_stored_with_25_seeds() {
     damage_everything(25).await;
+}
+
+#[tokio::test]
+async fn a_log_whose_last_segment_sled_would_not_find_again_is_damaged() {
+    let original = Original::new().await;
+    let store = original.folder.path().join("store");
+    let mut log = fs::read(store.join("db")).unwrap();
+    let place = tail::Tail::of(&store.join("db")).unwrap().unwrap().at;
+    log[usize::try_from(place).unwrap() + 9] ^= 4;
+    fs::write(store.join("db"), log).unwrap();
+    let judging = thread::spawn(move || original.fate(original.folder.path()));
+    assert_eq!(judging.join().unwrap(), Fate::Quarantined);
+}
+
+#[tokio::test]
+async fn damage_that_sled_meets_in_passing_fails_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let first = store(folder.path());
+    // At both ends of what is damaged, so that indexes share no page with that.
+    let edge = ["짧다."; 20];
+    let long = "장애를 줄였습니다. ".repeat(300);
+    first.accept(whole("first", &edge)).await.unwrap();
+    for n in 6..30 {
+        live_through(&first, &format!("iv{n:02}"), n, &long).await;
+    }
+    first.accept(whole("last", &edge)).await.unwrap();
+    first.shut_down().await;
+    let mut log = fs::read(path.join("db")).unwrap();
+    let word = "장애를".as_bytes();
+    // Damage to the last segment is met by the opening, since sled reads that anew.
+    let last = usize::try_from(tail::Tail::of(&path.join("db")).unwrap().unwrap().at).unwrap();
+    let elsewhere = (0..last).chain(last + usize::try_from(tail::SEGMENT_BYTES).unwrap()..log.len());
+    let places: Vec<_> = elsewhere.filter(|place| log[*place..].starts_with(word)).collect();
+    for place in &places {
+        log[*place] ^= 1;
+    }
+    fs::write(path.join("db"), &log).unwrap();
+    let again = store(folder.path());
+    assert!(again.view(&id("iv17")).is_err(), "{} places", places.len());
+    let names: Vec<_> = (0..40).map(|n| format!("new{n}")).collect();
+    for name in &names {
+        let accepted = again.accept(whole(name, &[long.as_str(); 4])).await.unwrap();
+        assert_eq!(again.viewed(name).record, accepted.record);
+        again.end(name, &vec![scored(&long); 4]).await;
+        again.report_on(name, narrative()).await;
+    }
+    assert_eq!(again.trouble(), None);
+    again.shut_down().await;
+    let last = store(folder.path());
+    assert!(names.iter().all(|name| last.state(name) == InterviewState::Complete));
 }

@@ -477,3 +477,55 @@ async fn a_store_that_has_gone_is_not_begun_anew_under_those_who_work_on_it() {
     assert!(trouble.contains("it is not there any more"), "{trouble}");
     assert!(!path.exists());
 }
+
+/// A disk on which sled's files cannot be taken over.
+struct Unopened(fn() -> StoreError);
+
+impl Durable for Unopened {
+    fn open(&mut self) -> Result<(), StoreError> {
+        Err(self.0())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn free_bytes(&mut self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+}
+
+fn error_of(store: &Path, disk: Unopened) -> StoreError {
+    let opened = Store::open_on(store.to_owned(), Box::new(disk), &Options::default(), at(1_000));
+    opened.err().unwrap()
+}
+
+#[tokio::test]
+async fn that_a_store_was_moved_aside_is_said_until_somebody_was_told_whatever_fails_in_between() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = filled(folder.path()).await;
+    fs::write(path.join("db"), "no log").unwrap();
+    let disk = Unopened(|| failed("open", Path::new("db"), io::ErrorKind::PermissionDenied.into()));
+    let error = error_of(&path, disk);
+    assert!(error.to_string().contains("cannot open db"), "{error}");
+    for _ in 0..2 {
+        let again = opened(folder.path());
+        assert_eq!(again.notes.len(), 1, "{:?}", again.notes);
+        assert!(again.notes[0].contains("store.quarantine-1000"), "{:?}", again.notes);
+        again.store.shut_down().await;
+    }
+    let last = opened(folder.path());
+    assert_eq!(last.notes.len(), 1);
+    last.store.told();
+    last.store.shut_down().await;
+    assert_eq!(opened(folder.path()).notes, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_sync_that_fails_for_want_of_room_is_a_failed_sync() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = filled(folder.path()).await;
+    let disk = Unopened(|| failed(disk::SYNC, Path::new("db"), io::ErrorKind::StorageFull.into()));
+    let error = error_of(&path, disk);
+    assert!(matches!(error, StoreError::Io { doing: disk::SYNC, .. }), "{error}");
+}

@@ -92,6 +92,7 @@ async fn answers_come_one_by_one_and_may_be_repeated_at_any_time() {
         let added = store.add_answer(&id("iv"), answer(texts), count).await.unwrap();
         assert!(added.created);
         assert_eq!(added.record.interview, interview("iv", texts));
+        assert_eq!(added.record, store.viewed("iv").record);
         // What the caller knew does not matter for a repetition.
         assert!(!store.add_answer(&id("iv"), answer(texts), 9).await.unwrap().created);
     }
