@@ -15,8 +15,9 @@ use super::service::Role;
 pub const ID_BYTES_MAX: usize = 1_024;
 /// Most values in a line: an honest interview has at most some 800, and a few bytes of JSON can become many of memory.
 pub const VALUES_MAX: usize = 10_000;
-/// Longest text and name in a request's parameters: more than any has that may be there. What refuses one may say it, six bytes for each of its own.
-pub const TEXT_BYTES_MAX: usize = 128 << 10;
+/// Longest text and name in a request's parameters: more than any has that may be there, which is 100,000 code points of four bytes. What refuses one
+/// may say it, six bytes for each of its own.
+pub const TEXT_BYTES_MAX: usize = 512 << 10;
 /// What a value takes at most besides its text: its place in a list that grows by doubling, and what the allocator adds.
 const VALUE_BYTES: usize = 96;
 /// Most characters of a client's text, and of a whole message, that are sent back.

@@ -170,7 +170,7 @@ fn a_line_that_is_one_escaped_text_is_told_that_the_text_is_too_large() {
     let tail = r#""}}}"#;
     let line = format!("{head}{}{tail}", "x".repeat(LINE_BYTES_MAX - head.len() - tail.len()));
     assert_eq!(line.len(), LINE_BYTES_MAX);
-    let parts = ["interview.position", "131072"];
+    let parts = ["interview.position", "524288"];
     with_the_longest_line(|| refusing().refuses_line(line.as_bytes(), &json!(9), "too_large", &parts));
 }
 
