@@ -9,6 +9,10 @@ use super::constants::{NarrativeBudget, ScoreBudget};
 use super::error::ScoringError;
 use super::prompt::{Part, Segment};
 
+/// Words whose tokens each tokenizer remembers. Ours are a few hundred; candidates use ever new ones, and ten thousand, the library's own number, would take
+/// megabytes that look like a leak.
+const WORDS_REMEMBERED: usize = 1_000;
+
 /// A model's tokenizer, twice.
 pub struct Encoder {
     ours: Tokenizer,
@@ -146,6 +150,10 @@ fn whole(json: &[u8]) -> Result<Tokenizer, tokenizers::Error> {
     let mut tokenizer = Tokenizer::from_bytes(json)?;
     // What is cut is cut by our budgets, and seen to be cut.
     tokenizer.with_truncation(None)?.with_padding(None);
+    // The model cannot be reached where it lies.
+    let mut model = tokenizer.get_model().clone();
+    model.resize_cache(WORDS_REMEMBERED);
+    tokenizer.with_model(model);
     Ok(tokenizer)
 }
 

@@ -73,7 +73,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            cache_bytes: 8 * 1024 * 1024,
+            cache_bytes: 2 * 1024 * 1024,
             reserve: Reserve::default(),
             leaves_damage: false,
         }
