@@ -51,7 +51,7 @@ impl World {
         }
     }
 
-    /// Asks all of this; it becomes one round, or several of one thing each. Gives of each whether it was done; what was not is in doubt or refused.
+    /// Asks all of this, which becomes one round. Gives of each whether it was done; what was not is in doubt, or the store refuses it.
     async fn ask(&mut self, calls: impl IntoIterator<Item = Call>) -> Vec<bool> {
         let asked: Vec<_> = calls
             .into_iter()
