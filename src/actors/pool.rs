@@ -1,10 +1,12 @@
 //! GpuPool: the queue and the engines. Gives work to the engine with the least to do, in order of submission, and decides what a failure means.
 
 mod failing;
+mod weighing;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix::fut::wrap_future;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, Recipient, ResponseFuture};
@@ -14,6 +16,7 @@ pub use super::describe::{Busy, Describe, DescribeLife, Description, SeatState, 
 pub use super::endings::Outlets;
 pub use super::seats::Setup;
 pub use failing::BackOff;
+pub use weighing::Weigh;
 
 use super::describe::{describe, standings};
 use super::doors::{EngineDoors, PoolDoors};
@@ -28,9 +31,7 @@ use crate::crash_points::CrashPoint;
 use crate::engine::job::JobId;
 use crate::scoring::{NARRATIVE_BANK, SCORING_BANK};
 use failing::Toll;
-
-/// How often it is read what engines at work hold of their devices.
-const WEIGHED_EVERY: Duration = Duration::from_secs(5);
+use weighing::WEIGHED_EVERY;
 
 /// daemon → GpuPool: from now on, these engines.
 #[derive(Message)]
@@ -57,10 +58,10 @@ pub struct Drain;
 #[rtype(result = "()")]
 pub struct Release;
 
-/// GpuPool → itself, now and then: read what the engines that work hold of their devices.
+/// daemon → GpuPool: note in this file what runs, unless that is done in another already.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Weigh;
+pub struct Remember(pub PathBuf);
 
 /// Starts the actor of an engine, given its id. A test puts another in its place.
 pub type StartEngine = Box<dyn Fn(usize, &Planned, &Arc<Setup>, PoolDoors) -> EngineDoors>;
@@ -304,6 +305,23 @@ impl Handler<SetAttempts> for GpuPool {
     }
 }
 
+impl Handler<Remember> for GpuPool {
+    type Result = ();
+
+    fn handle(&mut self, Remember(path): Remember, _: &mut Self::Context) {
+        if self.in_flight.is_open() {
+            return;
+        }
+        match InFlight::open(&path) {
+            Ok(in_flight) => self.in_flight = in_flight,
+            Err(error) => {
+                let path = path.display();
+                tracing::warn!(%path, %error, "what engines run cannot be noted: work that ends the process would not be found out");
+            }
+        }
+    }
+}
+
 impl Handler<AnswerScorer> for GpuPool {
     type Result = ();
 
@@ -351,32 +369,6 @@ impl Handler<EngineLate> for GpuPool {
 
     fn handle(&mut self, late: EngineLate, _: &mut Self::Context) {
         self.seats.comes_late(late.actor, &late.reason);
-    }
-}
-
-impl Handler<Weigh> for GpuPool {
-    type Result = ();
-
-    fn handle(&mut self, _: Weigh, context: &mut Self::Context) {
-        let devices = self.seats.devices_at_work();
-        let Some(setup) = self.setup.as_ref().filter(|_| !devices.is_empty() && !self.weighing) else {
-            return;
-        };
-        self.weighing = true;
-        let meter = Arc::clone(&setup.meter);
-        // Asking a driver may take its time.
-        let readings = tokio::task::spawn_blocking(move || {
-            let own = |device: &str| meter(device).filter(|held| !held.is_guess);
-            let read = |device: String| own(&device).map(|held| (device, held.bytes));
-            devices.into_iter().filter_map(read).collect::<Vec<_>>()
-        });
-        context.spawn(wrap_future::<_, Self>(readings).map(|readings, pool, context| {
-            pool.weighing = false;
-            for (device, held) in readings.unwrap_or_default() {
-                memory::weigh(&mut pool.seats, &pool.doors, &device, held);
-            }
-            pool.reconcile(context);
-        }));
     }
 }
 

@@ -73,7 +73,8 @@ pub(super) struct Member {
     /// Whether the last that was heard of it is something that it wrote.
     is_proven: bool,
     setup: Arc<Setup>,
-    resizing: bool,
+    /// The slots that it had, while it is being given another number.
+    resizing: Option<usize>,
     retiring: bool,
     /// Whether it has to go because it fails whatever it runs. What still runs on it is not to blame for what happens there.
     is_condemned: bool,
@@ -114,7 +115,12 @@ impl Member {
 
     /// Whether it has the slots that the plan gives it.
     fn is_steady(&self, wanted_slots: usize) -> bool {
-        self.ready && !self.resizing && self.plan.slots == wanted_slots
+        self.ready && self.resizing.is_none() && self.plan.slots == wanted_slots
+    }
+
+    /// For how many slots it may have memory: until it says that it has the new ones, for the old ones too.
+    fn slots_held(&self) -> usize {
+        self.resizing.map_or(self.plan.slots, |had| had.max(self.plan.slots))
     }
 
     /// Whether it cannot become what is wanted: it has another model, or the narrative's memory lies elsewhere.
@@ -205,7 +211,7 @@ impl Seats {
         steps.extend(self.resizes(|now, wanted| wanted < now));
         let settled = |seat: &Seat| {
             let member = seat.member.as_ref();
-            member.is_none_or(|member| !member.resizing && member.plan.slots <= seat.plan.slots)
+            member.is_none_or(|member| member.resizing.is_none() && member.plan.slots <= seat.plan.slots)
         };
         if self.leaving.is_empty() && self.planned.iter().all(settled) {
             self.curb_growth();
@@ -233,12 +239,12 @@ impl Seats {
         for seat in &mut self.planned {
             if let Some(member) = &mut seat.member
                 && member.ready
-                && !member.resizing
+                && member.resizing.is_none()
                 && due(member.plan.slots, seat.plan.slots)
                 && member.busy(SCORING_BANK) == 0
                 && (seat.plan.narrative_takes == 0 || member.busy(NARRATIVE_BANK) == 0)
             {
-                (member.resizing, member.plan) = (true, seat.plan.clone());
+                (member.resizing, member.plan) = (Some(member.plan.slots), seat.plan.clone());
                 steps.push(Step::Resize {
                     id: member.id,
                     slots: member.plan.slots,
@@ -265,7 +271,7 @@ impl Seats {
                 running: BTreeMap::new(),
                 is_proven: false,
                 setup: Arc::clone(setup),
-                resizing: false,
+                resizing: None,
                 retiring: false,
                 is_condemned: false,
             });
@@ -289,7 +295,7 @@ impl Seats {
     pub fn resized(&mut self, id: usize) {
         self.has_given_back = true;
         let member = self.members_mut().find(|member| member.id == id);
-        member.into_iter().for_each(|member| member.resizing = false);
+        member.into_iter().for_each(|member| member.resizing = None);
     }
 
     /// The engine has stopped, as it was told to. What it still ran is nobody's.

@@ -128,8 +128,24 @@ impl Daemon {
         })
     }
 
+    /// Waits until nobody looks for a model, but not for one who takes too long.
+    async fn until_found(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Fault> {
+        let too_long = |problem: Option<String>| {
+            let why = problem.unwrap_or_else(|| "it takes too long".to_owned());
+            Fault::conflict(format!("there is no new plan while a model is looked for: {why}"))
+        };
+        match (self.loading.try_lock(), self.condition().problem) {
+            (Ok(nobody), _) => Ok(nobody),
+            // Who looks begins without a problem, and has one once he is late.
+            (Err(_), Some(late)) => Err(too_long(Some(late))),
+            (Err(_), None) => tokio::time::timeout(self.deadlines.load(), self.loading.lock())
+                .await
+                .map_err(|_| too_long(self.condition().problem)),
+        }
+    }
+
     pub(super) async fn resize(&self, params: ResizeParams) -> Result<PlanView, Fault> {
-        let _one_at_a_time = self.loading.lock().await;
+        let _one_at_a_time = self.until_found().await?;
         let condition = self.condition();
         let Some(mut loaded) = condition.loaded else {
             let why = condition

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
 use super::Daemon;
+use super::doubts::Before;
 use super::faults::{internal, left_out, of_refusal, of_rubric, of_store};
 use super::lives::life_of;
 use crate::actors::message::Life;
@@ -80,7 +81,7 @@ impl Daemon {
             .as_deref()
             .and_then(|text| InterviewId::parse(text).ok());
         let id = id.unwrap_or_else(|| new_id.clone());
-        let _turn = self.turns.of(&id).await;
+        let _turn = self.turn_of(&id).await.map_err(of_store)?;
         // What is there already was checked when it came, needs no room, and may be repeated whatever the limits are now.
         let known = self.store.view(&id).map_err(of_store)?;
         let (rubric, limits) = match &known {
@@ -91,9 +92,16 @@ impl Daemon {
             None => (Arc::clone(&settings.rubric.rubric), settings.limits),
         };
         let interview = Interview::new(draft, new_id, opening, &rubric, &limits).map_err(of_refusal)?;
-        let places = match known {
-            Some(_) => Vec::new(),
-            None => self.reserve(interview.answers().len())?,
+        let total = interview.answers().len();
+        let (before, places) = match &known {
+            Some(view) => (Before::of(view), Vec::new()),
+            None => (
+                Before {
+                    total,
+                    ..Before::default()
+                },
+                self.reserve(total)?,
+            ),
         };
         CrashPoint::RoomReserved.reached();
         let accept = Accept {
@@ -108,7 +116,8 @@ impl Daemon {
             StoreError::Uncertain { .. } => of_store(error).with("interview_id", id.as_str()),
             error => of_store(error),
         };
-        let accepted = self.store.accept(accept).await.map_err(named)?;
+        let accepted = self.store.accept(accept).await;
+        let accepted = self.doubting(&id, before, accepted).map_err(named)?;
         let answers = ids(&accepted.record.interview);
         if accepted.created {
             CrashPoint::AcceptStored.reached();
@@ -147,7 +156,7 @@ impl Daemon {
     pub(super) async fn answer(&self, id: &str, draft: AnswerDraft) -> Result<Answered, Fault> {
         self.refuse_while_draining()?;
         let id = interview_id(id)?;
-        let _turn = self.turns.of(&id).await;
+        let _turn = self.turn_of(&id).await.map_err(of_store)?;
         let settings = self.settings();
         loop {
             let record = self.view(&id)?.record;
@@ -185,14 +194,14 @@ impl Daemon {
 
     pub(super) async fn finish(&self, id: &str) -> Result<Moved, Fault> {
         let id = interview_id(id)?;
-        let _turn = self.turns.of(&id).await;
+        let _turn = self.turn_of(&id).await.map_err(of_store)?;
         self.finish_in_turn(id).await
     }
 
     /// What becomes of an open interview that nobody finishes: it is finished, or cancelled if it is empty.
     pub(super) async fn finish_forgotten(&self, life: &Life) -> Result<(), Fault> {
         let id = &life.interview_id;
-        let _turn = self.turns.of(id).await;
+        let _turn = self.turn_of(id).await.map_err(of_store)?;
         let view = self.store.view(id).map_err(of_store)?;
         // In the last moment somebody may have finished or deleted it, or even begun another of that id.
         match view.filter(|view| view.record.sequence == life.sequence && view.state() == InterviewState::Open) {
@@ -231,8 +240,10 @@ impl Daemon {
 
     pub(super) async fn retry(&self, id: &str) -> Result<Moved, Fault> {
         let id = interview_id(id)?;
-        let _turn = self.turns.of(&id).await;
-        let moved = self.store.reopen(&id, (self.clock)()).await.map_err(of_store)?;
+        let _turn = self.turn_of(&id).await.map_err(of_store)?;
+        let before = self.before(&id).map_err(of_store)?;
+        let moved = self.store.reopen(&id, (self.clock)()).await;
+        let moved = self.doubting(&id, before, moved).map_err(of_store)?;
         CrashPoint::RetryStored.reached();
         tracing::info!(interview = id.as_str(), "retried");
         let reply = as_moved(&moved);
@@ -243,12 +254,14 @@ impl Daemon {
 
     pub(super) async fn cancel(&self, id: &str) -> Result<Cancelled, Fault> {
         let id = interview_id(id)?;
-        let _turn = self.turns.of(&id).await;
+        let _turn = self.turn_of(&id).await.map_err(of_store)?;
         self.cancel_in_turn(id).await
     }
 
     async fn cancel_in_turn(&self, id: InterviewId) -> Result<Cancelled, Fault> {
-        let (record, newly) = self.store.cancel(&id).await.map_err(of_store)?;
+        let before = self.before(&id).map_err(of_store)?;
+        let cancelled = self.store.cancel(&id).await;
+        let (record, newly) = self.doubting(&id, before, cancelled).map_err(of_store)?;
         self.losses().forget(id.as_str());
         // If it was stored by a call that did not hear so, its work goes on until now.
         if newly {
@@ -269,15 +282,17 @@ impl Daemon {
 
     pub(super) async fn delete(&self, id: &str) -> Result<Deleted, Fault> {
         let id = interview_id(id)?;
-        let _turn = self.turns.of(&id).await;
-        let was = self.store.delete(&id).await.map_err(of_store)?;
+        let _turn = self.turn_of(&id).await.map_err(of_store)?;
+        let before = self.before(&id).map_err(of_store)?;
+        let deleted = self.store.delete(&id).await;
+        let was = self.doubting(&id, before, deleted).map_err(of_store)?;
         CrashPoint::DeleteStored.reached();
         tracing::info!(interview = id.as_str(), "deleted");
         self.losses().forget(id.as_str());
         match &was {
             Some(was) => self.lives.abandon(&was.record),
             // Nobody can say which life it was in: none goes on.
-            None => self.lives.abandon_all_of(&id),
+            None => self.lives.abandon_others(&id, None),
         }
         CrashPoint::DeleteAbandoned.reached();
         let (done, total) = was.map_or((0, 0), |was| (was.done(), was.total()));

@@ -47,26 +47,17 @@ impl Line {
         Some((life, waiting))
     }
 
-    /// Whether it stood here.
-    pub fn remove(&mut self, life: &Life) -> bool {
-        let waiting = self.waiting.remove(life);
-        if let Some(waiting) = &waiting {
-            self.left(waiting);
+    pub fn remove(&mut self, life: &Life) {
+        if let Some(waiting) = self.waiting.remove(life) {
+            self.left(&waiting);
         }
-        waiting.is_some()
     }
 
-    pub fn lives(&self) -> impl Iterator<Item = &Life> {
-        self.waiting.keys()
-    }
-
-    pub fn remove_all_of(&mut self, id: &InterviewId) {
-        let lives: Vec<_> = self
-            .waiting
-            .keys()
-            .filter(|life| life.interview_id == *id)
-            .cloned()
-            .collect();
+    /// Every life under this id but the one that goes on, if any does.
+    pub fn remove_others(&mut self, id: &InterviewId, goes_on: Option<&Life>) {
+        let others = self.waiting.keys();
+        let others = others.filter(|life| life.interview_id == *id && Some(*life) != goes_on);
+        let lives: Vec<_> = others.cloned().collect();
         for life in &lives {
             self.remove(life);
         }

@@ -3,6 +3,8 @@
 mod admin;
 pub mod backup;
 mod bring_up;
+mod building;
+mod doubts;
 mod faults;
 mod free_memory;
 mod interviews;
@@ -19,6 +21,7 @@ mod settings;
 mod signals;
 mod status;
 mod steps;
+mod tending;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -37,6 +40,7 @@ pub use bring_up::{CHUNK_TOKENS, Loaded, bring_up, make_plan, planned};
 pub use run::{Start, StartError, now, run};
 pub use settings::Settings;
 
+use self::doubts::Doubts;
 use self::free_memory::FreeMemory;
 use self::lives::Lives;
 use self::losses::Losses;
@@ -79,6 +83,7 @@ pub struct Daemon {
     draining: AtomicBool,
     /// What was wrong with the store when it was opened, and what could not be set to work.
     losses: Mutex<Losses>,
+    doubts: Mutex<Doubts>,
     stop: watch::Sender<Option<Duration>>,
     /// Whether everything has stopped that a report could still come from.
     over: watch::Sender<bool>,

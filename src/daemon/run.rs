@@ -4,40 +4,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use actix::{Actor, AsyncContext, Context, System};
+use actix::System;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use super::faults::with_causes;
-use super::free_memory::FreeMemory;
-use super::lives::{ANSWERS_AHEAD, EngageError, Lives};
-use super::rubrics::{Rubrics, RubricsError};
+use super::building::{build, ordinary};
+use super::rubrics::RubricsError;
 use super::signals::Signals;
-use super::turns::Turns;
-use super::{Condition, Daemon, Ready, Settings};
-use crate::actors::gpu::start_engine;
-use crate::actors::in_flight::InFlight;
-use crate::actors::interview::Doors;
+use super::{Daemon, Ready, Settings};
 use crate::actors::message::Settle;
-use crate::actors::pool::{BackOff, Drain, GpuPool, Outlets, Release, StartEngine};
-use crate::actors::report::{Clock, ReportActor, Watchers};
-use crate::actors::room::Room;
-use crate::actors::watch::Deadlines;
+use crate::actors::pool::{Drain, Release};
 use crate::config::{Config, Loaded, Source};
 use crate::crash_points::CrashPoint;
-use crate::domain::event::{Event, EventKind};
-use crate::domain::ids::InterviewId;
-use crate::domain::state::InterviewState;
 use crate::domain::time::Timestamp;
 use crate::engine::onnx;
 use crate::socket::activation::{Passed, passed};
 use crate::socket::descriptors::connections_allowed;
-use crate::socket::hub::Hub;
-use crate::socket::listener::{Connections, SocketError, adopt, bind};
+use crate::socket::listener::{SocketError, adopt, bind};
 use crate::socket::options::Options;
 use crate::socket::server;
 use crate::store::{self, Opened, Store, StoreError};
-use crate::telemetry::Counters;
 
 /// What a daemon is started with.
 pub struct Start {
@@ -77,13 +63,8 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// How often it is looked whether the parts that everything needs are there.
 const PRESENCE_CHECK: Duration = Duration::from_secs(1);
-/// How often the store is looked after: what waits for room on the disk waits so long once there is some.
-const STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// Open interviews are looked through at least so often for ones that nobody finishes.
 const EXPIRY_INTERVAL_MAX: Duration = Duration::from_secs(60);
-
-/// In the store's folder: what engines run now.
-pub(super) const IN_FLIGHT: &str = "in-flight";
 
 /// Runs until a signal or `shutdown`. Everything that was accepted and is not done goes on at the next start.
 pub fn run(start: Start) -> Result<(), StartError> {
@@ -228,130 +209,6 @@ fn pass_on_freed_memory() {
     }
 }
 
-/// Makes what happens visible to those who subscribed.
-struct ToHub(Arc<Hub>);
-
-impl Watchers for ToHub {
-    fn tell(&self, event: Event) {
-        self.0.publish(&event);
-    }
-}
-
-/// What a daemon is surrounded by; other things stand there in a simulation.
-pub(super) struct Surroundings<F> {
-    pub connections: Connections,
-    pub clock: Clock,
-    pub answers_ahead: usize,
-    /// Gives what starts engines, which count into the counters; their rates count from the moment.
-    pub engines: F,
-}
-
-/// What surrounds the daemon of a process.
-pub(super) fn ordinary(
-    connections: Connections,
-) -> Surroundings<impl FnOnce(Arc<Counters>, Arc<Deadlines>, Instant) -> StartEngine> {
-    Surroundings {
-        connections,
-        clock: now,
-        answers_ahead: ANSWERS_AHEAD,
-        engines: start_engine,
-    }
-}
-
-pub(super) fn build<F>(
-    settings: Settings,
-    source: Source,
-    store: Store,
-    surroundings: Surroundings<F>,
-    stop: watch::Sender<Option<Duration>>,
-) -> Arc<Daemon>
-where
-    F: FnOnce(Arc<Counters>, Arc<Deadlines>, Instant) -> StartEngine,
-{
-    let Surroundings {
-        connections,
-        clock,
-        answers_ahead,
-        engines,
-    } = surroundings;
-    let started = Instant::now();
-    let (hub, counters) = (Arc::new(Hub::default()), Arc::new(Counters::default()));
-    let room = Room::new(settings.config.queue.max_queued_answers as usize);
-    let rubrics = Arc::new(Rubrics::new(store.clone()));
-    let watchers: Arc<dyn Watchers> = Arc::new(ToHub(Arc::clone(&hub)));
-    // Pool and reports know each other: the pool's address is there before the pool is.
-    let pool_context = Context::new();
-    let pool_address = pool_context.address();
-    let reports = ReportActor::new(
-        store.clone(),
-        pool_address.clone().recipient(),
-        watchers,
-        Arc::clone(&counters),
-        clock,
-    )
-    .start();
-    let outlets = Outlets {
-        scored: reports.clone().recipient(),
-        narrative: reports.clone().recipient(),
-    };
-    let deadlines = Arc::new(settings.deadlines());
-    let start = engines(Arc::clone(&counters), Arc::clone(&deadlines), started);
-    let pool = GpuPool::new(start, outlets, BackOff::default(), started).remembering(in_flight(&store));
-    let pool = pool_context.run(pool);
-    let doors = Doors {
-        open_report: reports.clone().recipient(),
-        extend_report: reports.clone().recipient(),
-        gated: reports.clone().recipient(),
-        scorer: pool.clone().recipient(),
-        abandon_report: reports.clone().recipient(),
-        abandon_work: pool.clone().recipient(),
-    };
-    let arbiter = System::current().arbiter().clone();
-    Arc::new(Daemon {
-        lives: Lives::new(
-            arbiter,
-            doors,
-            store.clone(),
-            Arc::clone(&rubrics),
-            Arc::clone(&room),
-            clock,
-            answers_ahead,
-        ),
-        turns: Turns::new(),
-        store,
-        hub,
-        room,
-        counters,
-        rubrics,
-        pool,
-        deadlines,
-        reports,
-        connections,
-        free_memory: FreeMemory::default(),
-        clock,
-        started,
-        source,
-        started_with: settings.config.clone(),
-        settings: std::sync::Mutex::new(Arc::new(settings)),
-        condition: std::sync::Mutex::new(Condition::default()),
-        loading: tokio::sync::Mutex::default(),
-        draining: AtomicBool::new(false),
-        losses: std::sync::Mutex::default(),
-        stop,
-        over: watch::Sender::new(false),
-    })
-}
-
-/// What the process before this one ran when it died, if it did.
-fn in_flight(store: &Store) -> InFlight {
-    let path = store.path().join(IN_FLIGHT);
-    InFlight::open(&path).unwrap_or_else(|error| {
-        let path = path.display();
-        tracing::warn!(%path, %error, "what engines run cannot be noted: work that ends the process would not be found out");
-        InFlight::default()
-    })
-}
-
 /// How long the daemon is given to end once a signal or an operator has told it to.
 async fn until_stopped(
     daemon: &Daemon,
@@ -367,91 +224,6 @@ async fn until_stopped(
 }
 
 impl Daemon {
-    /// The store was opened, and had this to say.
-    fn opened(&self, notes: Vec<String>) {
-        self.losses().opened(notes, self.store.unreadable());
-        self.store.told();
-    }
-
-    /// Feeds what is unfinished in the store into the ordinary path. May be repeated: what is under way stays so.
-    pub(super) fn recover(&self) {
-        let unfinished = match self.store.unfinished() {
-            Ok(unfinished) => unfinished,
-            // It could not be opened; this comes again when it has been.
-            Err(StoreError::Full(_) | StoreError::Shut(_)) => return,
-            Err(error) => {
-                let reason = format!("unfinished interviews do not go on: {}", with_causes(&error));
-                tracing::error!(reason);
-                self.losses().set_unknown(reason);
-                return;
-            }
-        };
-        tracing::info!(interviews = unfinished.records.len(), "unfinished interviews go on");
-        self.losses().forget_all_stuck();
-        for unreadable in unfinished.unreadable {
-            self.does_not_begin(&unreadable.name, &unreadable.error);
-        }
-        for record in unfinished.records {
-            let places = self.room.recover(record.interview.answers().len());
-            self.engage(record, places);
-            CrashPoint::LifeRecovered.reached();
-        }
-    }
-
-    /// The interview is stored, and its work stays undone; that of all others goes on.
-    pub(super) fn does_not_begin(&self, name: &str, error: &(impl std::error::Error + 'static)) {
-        let reason = with_causes(error);
-        tracing::error!(
-            interview = name,
-            reason,
-            "the interview is stored, but its work cannot begin"
-        );
-        self.losses().add_stuck(name);
-    }
-
-    /// Begins what stands in line, as answers get slots.
-    pub(super) async fn keep_beginning(&self) {
-        let unbegun = |id: &InterviewId, error: &EngageError| self.does_not_begin(id.as_str(), error);
-        self.lives.keep_beginning(unbegun).await;
-    }
-
-    /// Has the store look after its disk; sets to work what is unfinished in it whenever it has been opened.
-    pub(super) async fn tend_store(&self) {
-        loop {
-            tokio::time::sleep(STORE_INTERVAL).await;
-            if let Some(notes) = self.store.tend((self.clock)()).await {
-                self.opened(notes);
-                self.recover();
-                self.end_what_was_ended().await;
-            }
-        }
-    }
-
-    /// Stops the work of interviews that the store, once it has been opened again, does not have, or as cancelled: what ended them was asked while it
-    /// failed, and nobody knew whether it was stored. Who has a report ends by himself.
-    async fn end_what_was_ended(&self) {
-        for life in self.lives.all() {
-            let id = &life.interview_id;
-            let _turn = self.turns.of(id).await;
-            // What cannot be read has not ended; recovering has named it.
-            let Ok(view) = self.store.view(id) else { continue };
-            let view = view.filter(|view| view.record.sequence == life.sequence);
-            let end = match &view {
-                None => Some(EventKind::Deleted),
-                Some(view) if view.state() == InterviewState::Cancelled => Some(EventKind::Cancelled),
-                Some(view) if view.record.generation != life.generation => None,
-                Some(_) => continue,
-            };
-            if self.lives.end(&life)
-                && let Some(kind) = end
-            {
-                let total = view.map_or(0, |view| view.total());
-                tracing::info!(interview = id.as_str(), ?kind, "this is stored, though nobody heard so");
-                self.tell(id, kind, total, total);
-            }
-        }
-    }
-
     /// Returns once an actor that is needed for everything has died, as it does if it panics. Starting again is the way back.
     async fn broke_down(&self) {
         while self.pool.connected() && self.reports.connected() {

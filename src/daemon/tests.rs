@@ -1,5 +1,7 @@
 //! Requests as they come from the socket, with a disk that a test decides about: one that fails, one that is damaged, one that holds many interviews.
 
+mod doubts;
+
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,18 +11,16 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::run::{build, ordinary};
+use super::building::{build, ordinary};
 use super::{Daemon, Settings};
 use crate::config::{Config, Source};
-use crate::domain::event::Event;
 use crate::domain::ids::InterviewId;
 use crate::domain::interview::{AnswerDraft, Draft};
 use crate::domain::state::InterviewState;
 use crate::domain::time::Timestamp;
-use crate::socket::call::{Call, Format, ListParams};
+use crate::socket::call::{Call, Format, ListParams, ResizeParams};
 use crate::socket::fault::{Fault, Kind};
 use crate::socket::listener::Connections;
-use crate::socket::notification::Told;
 use crate::socket::service::{Role, Service};
 use crate::store::{Options, Store};
 
@@ -44,6 +44,10 @@ async fn ask(daemon: &Arc<Daemon>, call: Call) -> Result<Value, Fault> {
 }
 
 pub(super) async fn submit(daemon: &Arc<Daemon>, id: &str) -> Result<Value, Fault> {
+    ask(daemon, submission(id)).await
+}
+
+fn submission(id: &str) -> Call {
     let answer = AnswerDraft {
         stage: "intro".into(),
         question: "말씀해 주세요.".into(),
@@ -55,7 +59,7 @@ pub(super) async fn submit(daemon: &Arc<Daemon>, id: &str) -> Result<Value, Faul
         answers: vec![answer],
         ..Draft::default()
     };
-    ask(daemon, Call::Submit(draft)).await
+    Call::Submit(draft)
 }
 
 #[actix::test]
@@ -105,42 +109,6 @@ async fn after_a_failed_sync_nothing_is_acknowledged_reads_go_on_and_status_says
     );
 }
 
-#[actix::test]
-async fn what_was_ended_while_nobody_heard_so_ends_once_the_store_has_been_opened_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let opened = Store::open(
-        &folder.path().join("store"),
-        &Options::default(),
-        Timestamp::from_millis(0),
-    )
-    .unwrap();
-    let daemon = daemon(folder.path(), opened.store).await;
-    for id in ["goes-on", "deleted", "cancelled"] {
-        submit(&daemon, id).await.unwrap();
-    }
-    let mut events = daemon.hub.subscribe(None, 16);
-    // As by a round that failed: it is stored, and the daemon was told that nobody knows.
-    let id = |text: &str| InterviewId::parse(text).unwrap();
-    daemon.store.delete(&id("deleted")).await.unwrap();
-    daemon.store.cancel(&id("cancelled")).await.unwrap();
-    daemon.store.find_the_disk_full();
-    let keeper = Arc::clone(&daemon);
-    actix::spawn(async move { keeper.tend_store().await });
-    let patience = Duration::from_secs(60);
-    let ended = tokio::time::timeout(patience, async {
-        while daemon.lives.all().len() > 1 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    });
-    ended.await.unwrap();
-    assert_eq!(daemon.lives.all()[0].interview_id, id("goes-on"));
-    let told = std::iter::from_fn(|| events.try_next()).map(|notification| match notification.told {
-        Told::Event(Event { interview_id, kind, .. }) => format!("{interview_id} {kind:?}").to_lowercase(),
-        told => panic!("{told:?}"),
-    });
-    assert_eq!(told.collect::<Vec<_>>(), ["deleted deleted", "cancelled cancelled"]);
-}
-
 fn store(folder: &Path) -> Store {
     let opened = Store::open(&folder.join("store"), &Options::default(), Timestamp::from_millis(0)).unwrap();
     opened.store
@@ -176,6 +144,28 @@ async fn deleting_what_cannot_be_read_any_more_stops_its_work() {
     };
     assert_eq!(ask(&daemon, delete).await.unwrap()["deleted"], true);
     until_queued(&daemon, 1).await;
+}
+
+#[actix::test]
+async fn no_new_plan_waits_for_a_search_that_does_not_end() {
+    tokio::time::pause();
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = daemon(folder.path(), store(folder.path())).await;
+    let resize = || daemon.call(Role::Admin, Call::Resize(ResizeParams::default()));
+    let refused = async || resize().await.unwrap_err().message;
+    let searching = daemon.loading.lock().await;
+    // It is not late yet, and becomes so while this waits.
+    assert!(refused().await.contains("it takes too long"));
+    daemon.condition_mut().problem = Some("the disk does not answer".to_owned());
+    let before = tokio::time::Instant::now();
+    assert!(
+        refused()
+            .await
+            .contains("while a model is looked for: the disk does not answer")
+    );
+    assert_eq!(before.elapsed(), Duration::ZERO, "it is known already");
+    drop(searching);
+    assert!(refused().await.contains("there is no model to plan for"));
 }
 
 async fn list(daemon: &Arc<Daemon>, limit: usize, after: &Value) -> (Vec<String>, Value) {

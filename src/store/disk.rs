@@ -20,6 +20,10 @@ pub(super) const SYNC: &str = "sync";
 pub(super) trait Durable: Send {
     /// Begins anew with the files that sled has just opened.
     fn open(&mut self) -> Result<(), StoreError>;
+    /// Has sled hand what it was given to the kernel.
+    fn flush(&mut self, db: &sled::Db) -> sled::Result<()> {
+        db.flush().map(drop)
+    }
     /// The step after which what was flushed survives a power loss.
     fn sync(&mut self) -> io::Result<()>;
     fn free_bytes(&mut self) -> io::Result<u64>;

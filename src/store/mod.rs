@@ -227,8 +227,10 @@ impl Store {
     /// Erases everything about an interview and gives what it was, if that could be read. Results that are still on their way will be
     /// [`Recorded::Stale`], even if the id is used again.
     pub async fn delete(&self, id: &InterviewId) -> Result<Option<View>, StoreError> {
-        let id = id.clone();
-        self.write(move |books| books.delete(&id)).await
+        let erased = id.clone();
+        let was = self.write(move |books| books.delete(&erased)).await?;
+        lock(&self.inner.shared.unreadable).retain(|name| name != id.as_str());
+        Ok(was)
     }
 
     // ---- Reads. They wait for the round that is being written, which is as long as the disk needs for a sync. What a round that failed has changed
@@ -236,6 +238,11 @@ impl Store {
 
     pub fn view(&self, id: &InterviewId) -> Result<Option<View>, StoreError> {
         self.read_of(id, format_args!("the interview {id}"), |shelf| reads::view(shelf, id))
+    }
+
+    /// The number that an interview got when it was submitted, also if nothing else of it can be read.
+    pub fn sequence(&self, id: &InterviewId) -> Result<Option<u64>, StoreError> {
+        self.read_of(id, format_args!("the interview {id}"), |shelf| shelf.sequence(id))
     }
 
     /// The newest report; of an earlier generation while a retry runs.
@@ -265,7 +272,7 @@ impl Store {
         })
     }
 
-    /// The names of interviews of which nothing could be read when the store was opened.
+    /// The names of interviews of which nothing could be read when the store was opened, without those that were erased since.
     pub fn unreadable(&self) -> Vec<String> {
         lock(&self.inner.shared.unreadable).clone()
     }

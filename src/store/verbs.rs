@@ -330,8 +330,19 @@ impl<'a> Books<'a> {
         changes.remove(keys::unfinished(sequence));
         changes.remove(keys::id(id.as_str()));
         self.commit(id, changes, Purpose::Rest)?;
-        self.counts.moved(before, None);
+        match before {
+            Some(_) => self.counts.moved(before, None),
+            // It may have been counted before it was damaged, and nobody knows as what.
+            None => self.recount(),
+        }
         Ok(was)
+    }
+
+    fn recount(&mut self) {
+        match guarded("the interviews", || census::take(self.shelf)) {
+            Ok(census) => self.counts = census.counts,
+            Err(error) => tracing::warn!(%error, "the interviews in the store cannot be counted anew"),
+        }
     }
 
     fn moved(&self, sequence: u64, head: &Head, newly: bool) -> Result<Moved, StoreError> {

@@ -40,7 +40,7 @@ pub(super) struct Shared {
     pub held: AtomicUsize,
     /// As of the last durable round.
     pub counts: Mutex<Counts>,
-    /// Interviews of which nothing could be read when the store was opened.
+    /// Interviews of which nothing could be read when the store was opened, without those that were erased since.
     pub unreadable: Mutex<Vec<String>>,
 }
 
@@ -256,7 +256,7 @@ impl Writer {
             }
             if books.has_changed() {
                 CrashPoint::RoundApplied.reached();
-                shelf.db.flush().map_err(|error| of_sled("a flush", &error))?;
+                disk.flush(&shelf.db).map_err(|error| of_sled("a flush", &error))?;
                 CrashPoint::RoundFlushed.reached();
                 // After this nobody knows what the kernel has dropped, whatever it says was lacking.
                 disk.sync()

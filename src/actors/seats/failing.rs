@@ -56,7 +56,7 @@ impl Lost {
         Self {
             id: member.id,
             device: member.plan.device.clone(),
-            bytes: member.plan.allowance.taken(member.plan.slots),
+            bytes: member.plan.allowance.taken(member.slots_held()),
         }
     }
 }
@@ -121,7 +121,7 @@ impl Seats {
                 .member
                 .as_ref()
                 .filter(|member| member.plan.device == plan.device)?;
-            Some(member.plan.allowance.taken(member.plan.slots.max(seat.plan.slots)))
+            Some(member.plan.allowance.taken(member.slots_held().max(seat.plan.slots)))
         });
         let left = budget.saturating_sub(others.sum::<u64>().saturating_add(lost_bytes));
         Some(Beside {
@@ -285,7 +285,7 @@ impl Seats {
         };
         // Other runs may fail as well before it has the slots that it shall have by now.
         let member = seat.member.as_ref();
-        let Some((now, resizing)) = member.map(|member| (member.plan.slots, member.resizing)) else {
+        let Some((now, resizing)) = member.map(|member| (member.plan.slots, member.resizing.is_some())) else {
             return true;
         };
         resizing || seat.plan.slots < now || seat.halve(now, reason)

@@ -271,6 +271,24 @@ async fn what_an_engine_holds_that_does_not_come_back_is_counted_though_it_was_t
 }
 
 #[actix::test]
+async fn who_does_not_come_back_while_it_gives_up_slots_is_counted_with_all_that_it_had() {
+    let (world, setup) = (World::new(), setup("hash", Arc::new(NoModel)));
+    world.adopt(&setup, &[within(100, 8)]).await;
+    world.up(0).await;
+    world.engine(0).borrow_mut().prompt = false;
+    world.adopt(&setup, &[within(100, 2)]).await;
+    assert_eq!(world.engine(0).borrow().resized, [2]);
+    world.stuck(0).await;
+    tokio::time::sleep(3 * BACK_OFF.max).await;
+    settle().await;
+    // With two slots it would hold 40 of 100, but it has never said that it has no more.
+    assert_eq!(world.started(), 1, "nothing is left");
+    world.down(0, "it has ended").await;
+    until("another is started", || world.started() == 2).await;
+    assert_eq!(world.engine(1).borrow().plan.slots, 2);
+}
+
+#[actix::test]
 async fn no_engine_grows_into_what_another_holds_that_does_not_come_back_and_has_no_seat_any_more() {
     let (world, setup) = (World::new(), setup("hash", Arc::new(NoModel)));
     world.adopt(&setup, &[within(60, 4), within(60, 4)]).await;

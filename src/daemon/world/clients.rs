@@ -46,6 +46,8 @@ pub struct Asked {
     pub was_draining: bool,
     /// Whether the store refused something at some time.
     pub was_in_trouble: bool,
+    /// Whether nobody was told how the interview is stored at some time.
+    pub was_hidden: bool,
     pub draining_only: bool,
 }
 
@@ -219,6 +221,7 @@ impl World {
         let ticket = self.last_ticket;
         self.history.add(format!("client {ticket} asks of {id}: {op:?}"));
         let draining = process.daemon.draining.load(Ordering::Relaxed);
+        let was_hidden = process.hand.hides(&id);
         process.ask(ticket, op.call(&id, now()));
         self.asked.push(Asked {
             ticket,
@@ -228,6 +231,7 @@ impl World {
             taken_max: process.daemon.room.taken(),
             was_draining: draining,
             was_in_trouble: process.is_in_trouble(),
+            was_hidden,
             draining_only: draining,
         });
     }
@@ -249,6 +253,8 @@ impl Asked {
         match reply {
             Err(fault) => {
                 let from_without = match fault.kind {
+                    // Reads go on, but for those of what nobody knows.
+                    Kind::Storage if !self.op.changes() => self.was_hidden,
                     Kind::Storage => self.was_in_trouble || process.is_in_trouble(),
                     // Who waits for a report is told when the daemon stops.
                     Kind::Draining => {

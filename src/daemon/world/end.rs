@@ -54,6 +54,8 @@ impl World {
             return self.kill("killed, as the disk fails");
         }
         process.hand.set_full(false);
+        process.hand.overflow(None);
+        process.hand.shut(None);
         process.rig.is_calm.set(true);
         let _ = process.daemon.set_draining(false).await;
         // Who hangs comes back before the last plan; or never, and then there is memory enough beside it.

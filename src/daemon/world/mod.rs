@@ -35,8 +35,9 @@ use self::story::Story;
 use crate::actors::message::Life;
 use crate::actors::pool::{Describe, DescribeLife};
 use crate::actors::tests::chance::Chance;
-use crate::daemon::run::IN_FLIGHT;
+use crate::daemon::tending::IN_FLIGHT;
 use crate::domain::ids::InterviewId;
+use crate::store::by_hand::{Overflow, Shut};
 
 const INTERVIEWS: usize = 7;
 const STEPS: usize = 500;
@@ -88,7 +89,7 @@ struct World {
 }
 
 /// What worlds must come to, or they do not try it; and how a history tells of it.
-const TRIED: [(&str, &str); 8] = [
+const TRIED: [(&str, &str); 11] = [
     ("engines given up", "its thread is given up"),
     ("threads that came back", "is down: it has ended"),
     ("runs ended", "runtime.step_timeout_s) and was ended"),
@@ -97,6 +98,15 @@ const TRIED: [(&str, &str); 8] = [
     ("runs out of memory", "out of memory on"),
     ("plans with shared memory", "shares: true"),
     ("works that end engines", "it stopped the engine 3 times"),
+    (
+        "changes in doubt",
+        "it is not known whether what was asked for is stored",
+    ),
+    (
+        "reads of what is in doubt",
+        "it is not known whether the last change of the interview",
+    ),
+    ("questions to a store that cannot be opened", "it was told not to open"),
 ];
 
 /// A history: its hash, its end in words, and how often it came to what is tried.
@@ -279,11 +289,21 @@ impl World {
             }
             // An operator starts again what takes no more writes.
             92 if process.is_broken() => return Some(self.kill("killed, as the disk has failed")),
+            92 => {
+                let overflow = [Overflow::Lasts, Overflow::IsLost][self.chance.below(2)];
+                self.history
+                    .add(format!("the next round meets the end of the disk, and {overflow:?}"));
+                process.hand.overflow(Some(overflow));
+            }
             93 if self.chance.below(2) == 0 => return Some(self.stop(process).await),
             94..=95 => {
                 let is_full = self.chance.below(3) == 0;
                 self.history.add(format!("the disk is full: {is_full}"));
                 process.hand.set_full(is_full);
+                let shut = [None, None, Some(Shut::Full), Some(Shut::Otherwise)][self.chance.below(4)];
+                self.history
+                    .add(format!("what keeps the store from being opened: {shut:?}"));
+                process.hand.shut(shut);
             }
             96..=97 => self.rest(process).await,
             98..=99 if process.rig.is_watching() => {
@@ -388,6 +408,7 @@ impl World {
             asked.taken_max = asked.taken_max.max(taken);
             asked.was_draining |= draining;
             asked.was_in_trouble |= process.is_in_trouble();
+            asked.was_hidden |= process.hand.hides(&asked.id);
             asked.draining_only &= draining;
         }
         for (ticket, reply) in process.replies() {
@@ -417,7 +438,7 @@ impl World {
             );
         }
         // Of what was not acknowledged, nobody was told to forget.
-        let running = match process.is_broken() {
+        let running = match process.hand.is_stopped() {
             true => BTreeSet::new(),
             false => process.rig.running(),
         };
@@ -438,8 +459,9 @@ impl World {
     async fn look_for_forgotten(&mut self, process: &Process) {
         let over = self.truth.over();
         self.over.extend(over.into_iter().map(|life| (self.turns, life)));
-        if process.is_broken() {
-            self.over.clear(); // it is not known what was, and nobody was told
+        if process.hand.is_stopped() {
+            // It is not known what was, and nobody was told; nor will be, before it is known.
+            self.over.iter_mut().for_each(|(when, _)| *when = self.turns);
         }
         let is_due = |(when, _): &(u64, Life)| *when + FORGOTTEN_AFTER < self.turns;
         while self.over.front().is_some_and(is_due)
@@ -452,8 +474,12 @@ impl World {
     }
 
     /// Everything that was said is heard. Then who counts the same things counts alike.
-    async fn rest(&mut self, process: &Process) {
+    async fn rest(&mut self, process: &mut Process) {
         self.let_others(QUIET_AFTER).await;
+        self.look(process).await;
+        if !process.hand.is_stopped() {
+            self.story.check_whole(&self.truth);
+        }
         let pool = process.daemon.pool.send(Describe).await.unwrap();
         let line = process.daemon.lives.line();
         let asked: usize = self.asked.iter().filter_map(|asked| asked.op.places()).sum();

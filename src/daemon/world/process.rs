@@ -17,7 +17,7 @@ use crate::actors::message::Provide;
 use crate::actors::pool::{Adopt, Setup};
 use crate::actors::tests::{NoModel, planned, setup};
 use crate::config::{Config, Source};
-use crate::daemon::run::{Surroundings, build};
+use crate::daemon::building::{Surroundings, build};
 use crate::daemon::{Daemon, Settings};
 use crate::domain::time::Timestamp;
 use crate::socket::call::Call;

@@ -85,6 +85,9 @@ impl Truth {
     /// Looks at everything. Gives what has changed, for people.
     pub fn observe(&mut self, ids: &[InterviewId], asked: &mut [Asked], process: &Process) -> Vec<String> {
         let mut changes = Vec::new();
+        if !process.hand.is_open() {
+            return changes;
+        }
         let newest = std::mem::take(&mut self.generations).pop_last();
         self.generations_before = newest.map_or(self.generations_before, |newest| newest + 1);
         for id in ids {
@@ -148,7 +151,7 @@ impl Truth {
     }
 
     fn check_counts(&self, process: &Process) {
-        if process.is_broken() {
+        if process.hand.is_stopped() {
             return; // they are of the last round that went well
         }
         for (state, count) in process.daemon.store.counts() {

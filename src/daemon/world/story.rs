@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::rules::Truth;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::ids::{AnswerId, InterviewId};
+use crate::domain::state::InterviewState;
 use crate::socket::notification::Told;
 use crate::store::View;
 
@@ -26,6 +27,7 @@ impl Heard {
     fn of(view: &View) -> Self {
         Self {
             sequence: view.record.sequence,
+            over: view.state() == InterviewState::Cancelled,
             generations: BTreeSet::from([view.record.generation]),
             ..Self::default()
         }
@@ -41,7 +43,9 @@ impl Story {
             let heard = before
                 .remove(&id)
                 .filter(|heard| heard.sequence == view.record.sequence);
-            self.0.insert(id, heard.unwrap_or_else(|| Heard::of(view)));
+            let mut heard = heard.unwrap_or_else(|| Heard::of(view));
+            heard.over = view.state() == InterviewState::Cancelled;
+            self.0.insert(id, heard);
         }
     }
 
@@ -54,6 +58,21 @@ impl Story {
                 heard.generations.insert(view.record.generation);
             }
         }
+    }
+
+    /// Everything was told: which interviews there are, and which of them were cancelled.
+    pub fn check_whole(&self, truth: &Truth) {
+        let standing = |view: &View| {
+            let is_over = view.state() == InterviewState::Cancelled;
+            (view.record.interview.id.clone(), view.record.sequence, is_over)
+        };
+        let stored: Vec<_> = truth.views().map(standing).collect();
+        let told: Vec<_> = self
+            .0
+            .iter()
+            .map(|(id, heard)| (id.clone(), heard.sequence, heard.over))
+            .collect();
+        assert_eq!(told, stored, "what was told, and what is stored");
     }
 
     /// Gives it in words.
@@ -72,7 +91,8 @@ impl Story {
         let heard = self.0.get_mut(&event.interview_id);
         if matches!(event.kind, EventKind::Accepted) {
             assert!(heard.is_none(), "accepted twice: {words}");
-            let new = view.map_or_else(Heard::default, Heard::of);
+            let mut new = view.map_or_else(Heard::default, Heard::of);
+            new.over = false; // that is told by itself
             self.0.insert(event.interview_id, new);
             return;
         }

@@ -120,6 +120,19 @@ async fn deleting_leaves_nothing_but_the_rubric() {
 }
 
 #[tokio::test]
+async fn what_was_damaged_while_it_ran_is_not_counted_any_more_once_it_is_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    for name in ["spoilt", "other"] {
+        store.accept(whole(name, &["하나"])).await.unwrap();
+    }
+    store.spoil_head(&id("spoilt"));
+    assert_eq!(store.delete(&id("spoilt")).await.unwrap(), None);
+    assert_eq!(store.counted(), [0, 1, 0, 0, 0, 0]);
+    assert_eq!(store.counted(), store.recounted());
+}
+
+#[tokio::test]
 async fn results_of_an_earlier_life_never_reach_a_later_one() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());

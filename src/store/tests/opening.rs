@@ -277,6 +277,7 @@ async fn an_interview_that_cannot_be_read_is_named_and_keeps_no_other_from_going
             "nothing was half done"
         );
         assert_eq!(second.delete(&id(name)).await.unwrap(), None);
+        assert!(!second.unreadable().contains(&name.to_owned()));
         assert!(second.accept(whole(name, &["둘"])).await.unwrap().created);
     }
     assert_eq!(second.counted(), second.recounted());
