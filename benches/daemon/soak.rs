@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::process::{memory, mib};
+use crate::common::process::{Memory, memory, mib};
 use crate::common::{self, Client, Daemon, World};
 use crate::setting;
 
 /// Lines that are printed in all.
 const LINES: u32 = 12;
-/// Readings of the beginning that are no measure: caches and arenas fill.
-const WARM_UP_LINES: u32 = 3;
+/// Readings of the beginning that are no measure: caches fill, and tables that were zero are touched page by page.
+const WARM_UP_LINES: u32 = 4;
 
 /// What is there of one interview.
 struct Kept {
@@ -77,8 +77,12 @@ pub fn measure() {
             if lines == WARM_UP_LINES {
                 first = Some(reading);
             } else if let Some(first) = first.filter(|_| lines == LINES) {
-                let drift = 100.0 * (reading as f64 - first as f64) / first as f64;
-                println!("  memory drift since the line no. {WARM_UP_LINES}: {drift:+.1} % (below 5)");
+                let drift = |of: fn(&Memory) -> u64| 100.0 * (of(&reading) as f64 / of(&first) as f64 - 1.0);
+                println!(
+                    "  drift since the line no. {WARM_UP_LINES}: resident memory {:+.1} %, heap and stacks {:+.1} % (below 5)",
+                    drift(|memory| memory.all),
+                    drift(|memory| memory.anonymous)
+                );
             }
         }
     }
@@ -107,7 +111,7 @@ fn hear(daemon: &Daemon, watcher: &mut Client, kept: &mut VecDeque<Kept>) -> u32
     told
 }
 
-/// One line of figures. Gives the process's heap and stacks in KiB.
+/// One line of figures. Gives the process's memory.
 fn print(
     daemon: &Daemon,
     client: &mut Client,
@@ -116,7 +120,7 @@ fn print(
     submitted: u32,
     reports: u32,
     kept: &VecDeque<Kept>,
-) -> u64 {
+) -> Memory {
     let status: Value = client.call("status", json!({})).unwrap();
     let memory = memory(daemon.pid());
     let entries = |of: &str| {
@@ -126,7 +130,7 @@ fn print(
     };
     let live: usize = kept.iter().map(|kept| kept.bytes).sum();
     let ballast = std::fs::metadata(store.join("ballast")).map_or(0, |file| file.len());
-    let size = size_of(store) - ballast;
+    let size = size_of(store).saturating_sub(ballast);
     println!(
         "  {:>6.0} s: {submitted:>6} submitted, {reports:>6} reports, queue {:>3}; resident {:>6.1} MiB, heap and stacks {:>6.1}; {} descriptors, {} threads; store {:>6.1} MiB = {:.1} x live data, and {:.0} MiB of ballast",
         begun.elapsed().as_secs_f64(),
@@ -139,7 +143,7 @@ fn print(
         size as f64 / live as f64,
         mib(ballast / 1024),
     );
-    memory.anonymous
+    memory
 }
 
 /// Bytes on the disk of everything that is in the folder.
