@@ -380,6 +380,12 @@ fn a_model_that_goes_bad_while_another_runs_is_told_and_the_old_one_goes_on() {
         (status["state"] == "degraded").then_some(status)
     });
     assert!(status["reason"].as_str().unwrap().contains("nowhere"), "{status}");
+    client.call("pool.resize", json!({"slots_per_actor": 3})).unwrap();
+    let status = client.call("status", json!({})).unwrap();
+    assert!(
+        status["reason"].as_str().unwrap_or_default().contains("nowhere"),
+        "another plan is no other model: {status}"
+    );
     assert_eq!(
         client.report(interview("iv-1", &["저는 백엔드 개발자입니다."]))["status"],
         "complete"

@@ -1,6 +1,7 @@
 //! From an assignment to its prompt and grammar, and from what was written to a verdict.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use actix::ResponseFuture;
 use tracing::Span;
@@ -35,7 +36,13 @@ impl Undone {
 pub(super) fn beside(scorer: Arc<Scorer>) -> Prepare {
     Box::new(move |assign, span| {
         let scorer = Arc::clone(&scorer);
-        let prepared = tokio::task::spawn_blocking(move || span.in_scope(|| prepare(&scorer, assign)));
+        let prepared = tokio::task::spawn_blocking(move || {
+            // Of a client that submits and deletes again and again thousands may stand before one that somebody waits for.
+            match assign.case.over.load(Ordering::Relaxed) {
+                true => Err(Undone::for_good("the interview was ended meanwhile")),
+                false => span.in_scope(|| prepare(&scorer, assign)),
+            }
+        });
         Box::pin(async move {
             // The words of a panic may quote the answer; its place is in the log.
             prepared

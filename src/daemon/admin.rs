@@ -32,7 +32,12 @@ const LIGHT: [&str; 8] = [
 impl Daemon {
     /// Looks for a model and hands it to the pool, or remembers why there is none.
     pub(super) async fn find_model(self: &Arc<Self>) {
+        let mine = self.searches.fetch_add(1, Ordering::Relaxed) + 1;
         let _one_at_a_time = self.loading.lock().await;
+        // Whoever asked later looks by newer settings, and once is enough.
+        if self.searches.load(Ordering::Relaxed) != mine {
+            return;
+        }
         self.condition_mut().problem = None;
         let (settings, meter) = (self.settings(), self.meter_in_use().await);
         let path = settings.config.model.path.clone();
@@ -52,7 +57,7 @@ impl Daemon {
             }
         };
         match found {
-            Ok(Ok(loaded)) => self.adopt(loaded),
+            Ok(Ok(loaded)) => self.adopt(loaded, None),
             Ok(Err(problem)) => self.stay_without(format!(
                 "{problem}; once that is mended, `interviewd config reload` has the daemon look again"
             )),
@@ -68,7 +73,8 @@ impl Daemon {
         self.condition_mut().problem = Some(problem);
     }
 
-    fn adopt(&self, loaded: Loaded) {
+    /// `problem`: why this is not the model that is configured.
+    fn adopt(&self, loaded: Loaded, problem: Option<String>) {
         self.reports.do_send(Provide {
             making: Arc::clone(&loaded.setup.making),
         });
@@ -79,7 +85,7 @@ impl Daemon {
         });
         *self.condition_mut() = Condition {
             loaded: Some(loaded),
-            problem: None,
+            problem,
         };
     }
 
@@ -154,6 +160,7 @@ impl Daemon {
             return Err(Fault::conflict(format!("there is no model to plan for: {why}")));
         };
         let mut settings = Settings::clone(&self.settings());
+        let problem = condition.problem;
         let number = |count: Count| match count {
             Count::Auto => AutoOr::Auto,
             Count::Number(number) => AutoOr::Value(number),
@@ -161,16 +168,27 @@ impl Daemon {
         let pool = &mut settings.config.pool;
         pool.actors = params.actors.map_or(pool.actors, number);
         pool.slots_per_actor = params.slots_per_actor.map_or(pool.slots_per_actor, number);
+        let wanted = pool.clone();
+        let (meter, footprint) = (self.meter_in_use().await, loaded.footprint.clone());
+        let planning = tokio::task::spawn_blocking(move || {
+            let detected = Arc::new(detect());
+            let held = |device: &Device| held_of(device, meter.as_ref());
+            let plan = make_plan(&settings, &detected, &footprint, &held)?;
+            Ok::<_, String>((detected, plan))
+        });
+        let limit = self.deadlines.load();
+        let planned = tokio::time::timeout(limit, planning).await.map_err(|_| {
+            Fault::conflict(format!(
+                "there is no new plan: the device has not answered for {} s; the old plan stays",
+                limit.as_secs()
+            ))
+        })?;
+        let planned = planned.map_err(|panic| Fault::new(Kind::Internal, format!("planning failed: {panic}")))?;
         let refuse = |text| Fault::new(Kind::InvalidParams, text);
-        let meter = self.meter_in_use().await;
-        loaded.detected = Arc::new(detect());
-        loaded.plan = make_plan(&settings, &loaded.detected, &loaded.footprint, &|device| {
-            held_of(device, meter.as_ref())
-        })
-        .map_err(refuse)?;
+        (loaded.detected, loaded.plan) = planned.map_err(refuse)?;
         let view = plan_view(&loaded);
-        self.replace_settings(settings);
-        self.adopt(loaded);
+        self.change_settings(|settings| settings.config.pool = wanted);
+        self.adopt(loaded, problem);
         Ok(view)
     }
 

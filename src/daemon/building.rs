@@ -1,7 +1,7 @@
 //! Makes a daemon of its parts: every actor, and what they have in common.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, System};
@@ -131,6 +131,7 @@ where
         settings: std::sync::Mutex::new(Arc::new(settings)),
         condition: std::sync::Mutex::new(Condition::default()),
         loading: tokio::sync::Mutex::default(),
+        searches: AtomicU64::default(),
         draining: AtomicBool::new(false),
         losses: std::sync::Mutex::default(),
         doubts: std::sync::Mutex::default(),

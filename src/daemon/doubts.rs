@@ -69,6 +69,8 @@ impl Daemon {
 
     /// Tells what became of everything that was in doubt.
     pub(super) async fn settle_all(&self) {
+        // Whoever was told of a doubt before the store was opened again may not have noted it yet.
+        self.turns.pass().await;
         let ids: Vec<_> = self.doubts().keys().cloned().collect();
         for id in ids {
             let _ = self.turn_of(&id).await; // what is in doubt again stays so until the next time
@@ -115,14 +117,7 @@ impl Daemon {
 /// `None` for what is damaged; an error where the store can say nothing now.
 fn readable(view: Result<Option<View>, StoreError>) -> Result<Option<View>, StoreError> {
     match view {
-        Err(
-            error @ (StoreError::Full(_)
-            | StoreError::Shut(_)
-            | StoreError::Uncertain { .. }
-            | StoreError::Broken(_)
-            | StoreError::ShutDown),
-        ) => Err(error),
-        Err(_) => Ok(None),
-        known => known,
+        Err(error) if error.is_damage() => Ok(None),
+        view => view,
     }
 }

@@ -29,7 +29,7 @@ mod turns;
 mod world;
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -80,6 +80,8 @@ pub struct Daemon {
     condition: Mutex<Condition>,
     /// One at a time looks for models.
     loading: tokio::sync::Mutex<()>,
+    /// How often that was asked for.
+    searches: AtomicU64,
     draining: AtomicBool,
     /// What was wrong with the store when it was opened, and what could not be set to work.
     losses: Mutex<Losses>,
@@ -104,6 +106,12 @@ impl Daemon {
 
     fn replace_settings(&self, settings: Settings) {
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// Changes what there is by now, which may have been read anew since one looked.
+    fn change_settings(&self, change: impl FnOnce(&mut Settings)) {
+        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut settings));
     }
 
     fn losses(&self) -> MutexGuard<'_, Losses> {

@@ -30,8 +30,7 @@ impl Daemon {
         if let Err(StoreError::Full(_) | StoreError::Shut(_) | StoreError::Uncertain { .. }) = unfinished {
             return;
         }
-        // Not before: until then all that is there may be moved aside as a whole, and another store begun.
-        self.pool.do_send(Remember(self.store.path().join(IN_FLIGHT)));
+        self.remember();
         let unfinished = match unfinished {
             Ok(unfinished) => unfinished,
             Err(error) => {
@@ -51,6 +50,11 @@ impl Daemon {
             self.engage(record, places);
             CrashPoint::LifeRecovered.reached();
         }
+    }
+
+    /// From now on what runs is noted. Not before the store is open: until then all that is there may be moved aside as a whole, and another begun.
+    fn remember(&self) {
+        self.pool.do_send(Remember(self.store.path().join(IN_FLIGHT)));
     }
 
     /// The interview is stored, and its work stays undone; that of all others goes on.
@@ -76,6 +80,8 @@ impl Daemon {
             tokio::time::sleep(STORE_INTERVAL).await;
             if let Some(notes) = self.store.tend((self.clock)()).await {
                 self.opened(notes);
+                // Before any work may come: from here, or by a client's request.
+                self.remember();
                 // First, so that nothing is told of an interview before it was told that there is one.
                 self.settle_all().await;
                 self.recover();

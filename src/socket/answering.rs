@@ -68,15 +68,22 @@ impl Answering {
     }
 }
 
-/// What a list takes until it is whole, for which it needs several turns. Few are begun at a time: those of all connections would fill what all may
-/// hold, and cost somebody his connection.
-async fn listing<'a>(call: &Call, common: &'a Common, account: &Account) -> Option<(SemaphorePermit<'a>, Charge)> {
+/// What a list takes until it is whole, for which it needs several turns. Few long ones are begun at a time: those of all connections would fill what
+/// all may hold, and cost somebody his connection. One of ordinary length waits for none of them.
+async fn listing<'a>(
+    call: &Call,
+    common: &'a Common,
+    account: &Account,
+) -> Option<(Option<SemaphorePermit<'a>>, Charge)> {
     let Call::List(params) = call else { return None };
     let interviews = params.limit.unwrap_or(LIST_LIMIT).min(LIST_LIMIT_MAX);
-    let room = common.listing.acquire_many(interviews as u32).await;
+    let room = match interviews > LIST_LIMIT {
+        true => Some(common.listing.acquire_many(interviews as u32).await),
+        false => None,
+    };
+    let room = room.map(|room| room.expect("nobody closes the semaphore"));
     // That may have taken long.
     account.relieved().await;
-    let room = room.expect("nobody closes the semaphore");
     Some((room, account.charged(interviews * LISTED_BYTES)))
 }
 

@@ -300,8 +300,8 @@ impl Connection {
         let measured = on_another_thread(move || (wire::decoding_bytes(&line.bytes), line));
         let read = match measured.await {
             Ok((decoding, mut line)) => {
-                // What it becomes, and what decoding takes, is there beside the line. A text too long to be asked for is decoded before anything
-                // is made of the line, and never again.
+                // What it becomes, and what decoding takes, is there beside the line. A text too long to be asked for is decoded to be measured, and
+                // nothing is made of the line.
                 line.charge.set(2 * length + decoding.min(TEXT_BYTES_MAX));
                 self.account.relieved().await;
                 on_another_thread(move || Read::of(line, role, Some(room))).await

@@ -15,7 +15,9 @@ use super::service::Role;
 pub const ID_BYTES_MAX: usize = 1_024;
 /// Most values in a line: an honest interview has at most some 800, and a few bytes of JSON can become many of memory.
 pub const VALUES_MAX: usize = 10_000;
-/// Longest text and name in a request's parameters: more than any has that may be there, which is 100,000 code points of four bytes. What refuses one
+/// Longest name in a request's parameters: none that means something has more than some 20.
+pub const NAME_BYTES_MAX: usize = 1_024;
+/// Longest text in a request's parameters: more than any has that may be there, which is 100,000 code points of four bytes. What refuses one
 /// may say it, six bytes for each of its own.
 pub const TEXT_BYTES_MAX: usize = 512 << 10;
 /// What a value takes at most besides its text: its place in a list that grows by doubling, and what the allocator adds.
@@ -170,8 +172,8 @@ impl Seen {
     /// of such a text takes its length once more, and what is said of it even more than that.
     pub(super) fn refusal(&self, params: &str) -> Option<Fault> {
         let names = self.name_bytes.get();
-        if names > TEXT_BYTES_MAX {
-            return Some(too_long("params: a name", names));
+        if names > NAME_BYTES_MAX {
+            return Some(too_long("params: a name", names, NAME_BYTES_MAX));
         }
         if self.text_bytes.get() <= TEXT_BYTES_MAX {
             return None;
@@ -185,13 +187,17 @@ impl Seen {
         let walked = walk.deserialize(serde_path_to_error::Deserializer::new(&mut parser, &mut track));
         walked.err()?;
         let path = shortened(&track.path().to_string(), MESSAGE_CHARS_MAX);
-        Some(too_long(&format!("params.{path}:"), seen.text_bytes.get()))
+        Some(too_long(
+            &format!("params.{path}:"),
+            seen.text_bytes.get(),
+            TEXT_BYTES_MAX,
+        ))
     }
 }
 
-fn too_long(what: &str, bytes: usize) -> Fault {
-    let message = format!("{what} has {bytes} bytes, and no text of a request may have more than {TEXT_BYTES_MAX}");
-    Fault::too_large(message, TEXT_BYTES_MAX, bytes)
+fn too_long(what: &str, bytes: usize, most: usize) -> Fault {
+    let message = format!("{what} has {bytes} bytes, and no such text of a request may have more than {most}");
+    Fault::too_large(message, most, bytes)
 }
 
 /// The error's text without serde_json's "at line 1 column 17", and without the text that stood where something else belonged: it may be a

@@ -1,7 +1,7 @@
 //! What can go wrong in the store.
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use super::disk::SYNC;
@@ -75,7 +75,26 @@ pub enum StoreError {
     },
 }
 
+/// Whether sled has met damage.
+pub(super) fn is_damage(error: &sled::Error) -> bool {
+    match error {
+        sled::Error::Corruption { .. } | sled::Error::ReportableBug(_) => true,
+        // A file that is shorter than sled remembers.
+        sled::Error::Io(error) => matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData),
+        _ => false,
+    }
+}
+
 impl StoreError {
+    /// Whether what was asked for is damaged or gone, which asking again does not change.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Unreadable { .. } | Self::Missing { .. } | Self::Damaged { .. } => true,
+            Self::Sled { source, .. } => is_damage(source),
+            _ => false,
+        }
+    }
+
     /// Whether only room was lacking. After a failed sync nobody knows what the kernel has dropped, whatever it says was lacking.
     pub(super) fn is_full(&self) -> bool {
         match self {

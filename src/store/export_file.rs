@@ -111,13 +111,20 @@ pub fn sweep(folder: &Path) -> io::Result<()> {
         let (name, path) = (entry.file_name(), entry.path());
         let name = name.to_string_lossy();
         // Opening a pipe would wait for whoever writes into it.
-        if !name.starts_with(PARTIAL.0) || !name.ends_with(PARTIAL.1) || !entry.file_type()?.is_file() {
+        if !name.starts_with(PARTIAL.0)
+            || !name.ends_with(PARTIAL.1)
+            || !entry.file_type().is_ok_and(|kind| kind.is_file())
+        {
             continue;
         }
         // It may be gone by now, or another user's.
         let file = File::open(&path).map(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).map(|()| file));
         if let Ok(Ok(_locked)) = file {
-            fs::remove_file(&path)?;
+            match fs::remove_file(&path) {
+                // Whoever wrote it has ended since we opened it, or another sweep was quicker.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                removed => removed?,
+            }
         }
     }
     Ok(())

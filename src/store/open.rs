@@ -11,7 +11,7 @@ use super::Options;
 use super::census::{self, Census, Disagreement};
 use super::claim::Claim;
 use super::disk::{failed, free_bytes, is_free, sync, wait_until_free};
-use super::error::StoreError;
+use super::error::{StoreError, is_damage};
 use super::format;
 use super::keys;
 use super::shelf::{Changes, Shelf};
@@ -302,15 +302,6 @@ fn renumber(shelf: &Shelf, next: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-fn is_damage(error: &sled::Error) -> bool {
-    match error {
-        sled::Error::Corruption { .. } | sled::Error::ReportableBug(_) => true,
-        // A file that is shorter than sled remembers.
-        sled::Error::Io(error) => matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData),
-        _ => false,
-    }
-}
-
 /// Removes what sled would stumble over: a store that a kill kept from being begun, which looks like one that was damaged; a snapshot that a kill or a full disk kept from being finished, which it takes for the newest, and
 /// settings that are damaged, which it makes anew.
 fn tidy(path: &Path, now: Timestamp, notes: &mut Vec<String>) -> Result<(), StoreError> {
@@ -356,6 +347,8 @@ fn set_aside(file: &Path, now: Timestamp) -> Result<PathBuf, StoreError> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let aside = unused(&file.with_file_name(format!("bad-{name}-{}", seconds(now))));
     fs::rename(file, &aside).map_err(|source| failed("move aside", file, source))?;
+    // What is told of it later is not, if this opening fails.
+    tracing::error!(file = %file.display(), aside = %aside.display(), "a damaged file of the store was moved aside");
     CrashPoint::PartMovedAside.reached();
     Ok(aside)
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sled::{Batch, IVec};
 
-use super::error::StoreError;
+use super::error::{StoreError, is_damage};
 use super::format;
 use super::keys;
 use super::record::{Head, Record};
@@ -133,7 +133,8 @@ impl Shelf {
         entries(self.db.range((from, to)))
     }
 
-    /// All of the changes at once, unless there is an error: then nobody knows.
+    /// All of the changes at once, unless there is an error: then nobody knows. If damage is met in passing, what was changed before it is there by
+    /// itself, and a process that is killed until the rest is there, too, leaves half of it.
     pub fn apply(&self, changes: Changes) -> sled::Result<()> {
         // What is there already is not written again.
         insisting(|| self.db.apply_batch(changes.batch.clone()))
@@ -318,17 +319,22 @@ fn entries(mut found: sled::Iter) -> impl Iterator<Item = Result<Entry, StoreErr
 }
 
 /// Tries again where sled has met damage, until it meets the same thrice in a row. Whatever it is asked for, sled now and then moves another page to
-/// free a segment of its log; if that page is damaged, it fails what it was asked for, which has nothing to do with it, and moves on.
+/// free a segment of its log; if that page is damaged, it fails what it was asked for, which has nothing to do with it, and moves on. (Its own thread, if
+/// it is the one that meets it, frees no more segments.)
 fn insisting<T>(mut attempt: impl FnMut() -> sled::Result<T>) -> sled::Result<T> {
-    const SAME_MAX: u32 = 3;
     let (mut met, mut times) = (None, 0);
     loop {
         let error = match attempt() {
-            Err(error @ sled::Error::Corruption { .. }) => error,
+            Err(error) if is_damage(&error) => error,
             other => return other,
         };
         times = if met.as_ref() == Some(&error) { times + 1 } else { 1 };
-        if times == SAME_MAX {
+        let same_max = match &error {
+            sled::Error::Corruption { at: Some(_), .. } => 3,
+            // It does not say where: these may be many places.
+            _ => 12,
+        };
+        if times == same_max {
             return Err(error);
         }
         met = Some(error);
@@ -353,6 +359,8 @@ mod tests {
         };
         let mut met = vec![damage(3), damage(2), damage(2), damage(1)];
         assert_eq!(insisting(|| met.pop().map_or(Ok(7), Err)), Ok(7));
+        let mut nowhere = vec![Error::Corruption { at: None, bt: () }; 11];
+        assert_eq!(insisting(|| nowhere.pop().map_or(Ok(7), Err)), Ok(7));
         let mut tries = 0;
         let failed: Result<()> = insisting(|| {
             tries += 1;

@@ -36,9 +36,10 @@ impl Tail {
         Ok(last.map(|(_, tail)| tail))
     }
 
-    /// Whether the log has it still.
+    /// Whether the log has it still, or a later one in its place: so an opening may leave it that goes no further than to open sled.
     pub fn is_in(&self, log: &Path) -> io::Result<bool> {
-        Ok(head(&File::open(log)?, self.at)? == Some(self.head))
+        let found = head(&File::open(log)?, self.at)?;
+        Ok(found.is_some_and(|found| found == self.head || begin(&found) > begin(&self.head)))
     }
 }
 
@@ -58,4 +59,50 @@ fn begin(head: &[u8; HEAD_BYTES]) -> Option<i64> {
     // sled has the bits of all of them flipped, so that zeros are no head.
     let is_whole = crc32fast::hash(rest) == !u32::from_le_bytes(*sum);
     is_whole.then(|| i64::from_le_bytes(*begin) ^ i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head_from(begin: i64) -> [u8; HEAD_BYTES] {
+        let mut head = [7; HEAD_BYTES];
+        head[4..12].copy_from_slice(&(begin ^ i64::MAX).to_le_bytes());
+        let sum = !crc32fast::hash(&head[4..]);
+        head[..4].copy_from_slice(&sum.to_le_bytes());
+        head
+    }
+
+    #[test]
+    fn the_last_segment_may_have_become_a_later_one_but_not_another() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let write = |head: &[u8; HEAD_BYTES], segment: u64| {
+            log.as_file().write_all_at(head, segment * SEGMENT_BYTES).unwrap();
+        };
+        [10, 30, 20]
+            .iter()
+            .zip(0..)
+            .for_each(|(begin, segment)| write(&head_from(*begin), segment));
+        let tail = Tail::of(log.path()).unwrap().unwrap();
+        assert_eq!(
+            tail,
+            Tail {
+                at: SEGMENT_BYTES,
+                head: head_from(30)
+            }
+        );
+        let mut flipped = head_from(30);
+        flipped[13] ^= 1;
+        for (head, expected) in [
+            (head_from(30), true),
+            (head_from(40), true),
+            (head_from(25), false),
+            (flipped, false),
+        ] {
+            write(&head, 1);
+            assert_eq!(tail.is_in(log.path()).unwrap(), expected);
+        }
+        log.as_file().set_len(SEGMENT_BYTES).unwrap();
+        assert!(!tail.is_in(log.path()).unwrap());
+    }
 }

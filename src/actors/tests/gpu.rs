@@ -322,6 +322,26 @@ async fn slots_that_cannot_be_had_are_the_end_of_the_engine() {
     assert!(!matches!(world.actor.send(SetSlots(3)).await, Ok(true)));
 }
 
+#[actix::test]
+async fn no_prompt_is_made_for_what_was_ended_meanwhile() {
+    let prepare = crate::actors::prompts::beside(scorer());
+    let assign = |over: bool| {
+        let case = case(life(1));
+        case.over.store(over, Ordering::SeqCst);
+        Assign {
+            job: JobId(1),
+            case,
+            interview: interview(1, &[TEXT]),
+            task: Task::Answer { index: 0 },
+            alone: false,
+            trail: None,
+        }
+    };
+    assert!(prepare(assign(false), tracing::Span::none()).await.is_ok());
+    let undone = prepare(assign(true), tracing::Span::none()).await.err().unwrap();
+    assert!(undone.reason.contains("ended meanwhile"), "{}", undone.reason);
+}
+
 /// An engine whose second call does that, once it is in that call: until then a step may take as long as it likes, on whatever machine; from then on a
 /// second.
 async fn held_up(fault: Fault) -> (World, Arc<Deadlines>) {

@@ -155,6 +155,26 @@ async fn what_became_of_changes_in_doubt_is_told_once_after_the_store_has_been_o
 }
 
 #[actix::test]
+async fn a_doubt_that_is_noted_late_is_told_of_all_the_same() {
+    tokio::time::pause();
+    let mut world = World::new().await;
+    world.hand.overflow(Some(Overflow::Lasts));
+    assert_eq!(world.ask([submission("late")]).await, [false]);
+    // As if whoever asked came to note it only after the store was opened again.
+    let (daemon, id) = (Arc::clone(&world.daemon), InterviewId::parse("late").unwrap());
+    let before = daemon.doubts.lock().unwrap().remove(&id).unwrap();
+    let turn = daemon.turns.of(&id).await;
+    world.open_again().await;
+    let keeper = Arc::clone(&daemon);
+    let settling = actix::spawn(async move { keeper.settle_all().await });
+    world.turns().await;
+    daemon.doubts.lock().unwrap().insert(id, before);
+    drop(turn);
+    settling.await.unwrap();
+    assert_eq!(world.told(), ["late accepted 0/1"]);
+}
+
+#[actix::test]
 async fn an_interview_is_not_told_to_be_deleted_because_the_one_before_it_of_that_id_was() {
     tokio::time::pause();
     let mut world = World::new().await;

@@ -231,6 +231,11 @@ async fn however_many_ask_for_the_longest_list_nobody_is_closed_for_it() {
     until("as many are begun as may be", || daemon.service.done().len() >= 8).await;
     let mut other = daemon.peer().await;
     assert!(other.ask("hello", json!({})).await["result"].is_object());
+    other.request(2, "interview.list", json!({"limit": 100})).await;
+    until("one of ordinary length waits for none of them", || {
+        daemon.service.done().len() >= 9
+    })
+    .await;
     daemon.service.lets_end.store(true, Ordering::Relaxed);
     for mut peer in peers {
         assert!(peer.reply().await["result"].is_object());

@@ -302,7 +302,6 @@ fn no_text_or_name_of_the_parameters_is_longer_than_any_that_may_be_there() {
             line("status", format!(r#"{{"a":[1,{{"b":"x{more}"}}]}}"#)),
             "params.a[1].b: has",
         ),
-        (line("status", format!(r#"{{"x{more}":1}}"#)), "params: a name has"),
     ] {
         let fault = read(line).asked.unwrap_err();
         assert_eq!(fault.kind, Kind::TooLarge);
@@ -310,6 +309,17 @@ fn no_text_or_name_of_the_parameters_is_longer_than_any_that_may_be_there() {
         let figures = ["limit", "actual"].map(|figure| fault.data[figure].as_u64().unwrap() as usize);
         assert_eq!(figures, [wire::TEXT_BYTES_MAX, wire::TEXT_BYTES_MAX + 1]);
     }
+    let name = line("status", format!(r#"{{"{}":1}}"#, "x".repeat(wire::NAME_BYTES_MAX + 1)));
+    let fault = read(name).asked.unwrap_err();
+    assert_eq!(
+        (fault.kind, &fault.data["limit"]),
+        (Kind::TooLarge, &wire::NAME_BYTES_MAX.into())
+    );
+    assert!(
+        fault.message.starts_with("params: a name has 1025 bytes"),
+        "{}",
+        fault.message
+    );
     let unknown = line("nope", format!(r#"{{"x{more}":1}}"#));
     assert_eq!(refused(unknown).0, Kind::UnknownMethod);
     let others = line("drain", format!(r#"{{"x{more}":1}}"#));
@@ -326,7 +336,8 @@ fn messages_stay_short_whatever_was_sent() {
     let method = refused(format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{long}"}}"#));
     assert_eq!(method.0, Kind::UnknownMethod);
     assert!(method.1.chars().count() < 80, "{}", method.1);
-    let field = refused_params("interview.list", &format!(r#"{{"{long}":1}}"#));
+    let name = "가".repeat(wire::NAME_BYTES_MAX / 3);
+    let field = refused_params("interview.list", &format!(r#"{{"{name}":1}}"#));
     assert!(
         field.chars().count() < 2_000 && field.ends_with("`state`, `limit`, `after`"),
         "{field}"
