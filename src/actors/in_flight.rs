@@ -192,6 +192,8 @@ struct Records {
     taken: Mutex<Vec<bool>>,
     /// Whether nothing more is written.
     closed: AtomicBool,
+    /// Whether that is because something could not be written.
+    failed: AtomicBool,
 }
 
 /// A record of work that runs; cleared when dropped.
@@ -224,13 +226,23 @@ impl InFlight {
                 file,
                 taken: Mutex::default(),
                 closed: AtomicBool::new(false),
+                failed: AtomicBool::new(false),
             })),
         })
     }
 
-    /// Whether there is a file.
+    /// Whether there is a file, and all could be written to it.
     pub fn is_open(&self) -> bool {
-        self.file.is_some()
+        let failed = |records: &Arc<Records>| records.failed.load(Ordering::SeqCst);
+        self.file.as_ref().is_some_and(|records| !failed(records))
+    }
+
+    /// Goes on with this, which has just been opened.
+    pub fn take_over(&mut self, opened: Self) {
+        if self.file.is_none() {
+            self.past = opened.past;
+        } // else what stood in it was of this very process, and nothing to blame anybody for
+        self.file = opened.file;
     }
 
     /// What earlier processes tell of work that is to be done.
@@ -283,6 +295,7 @@ impl Records {
         let written = self.file.write_all_at(bytes, at as u64);
         if let Err(error) = &written {
             tracing::warn!(%error, "what engines run cannot be noted any more: work that ends the process would not be found out");
+            self.failed.store(true, Ordering::SeqCst);
             self.close();
         } else if self.closed.load(Ordering::SeqCst) {
             self.close(); // this came too late

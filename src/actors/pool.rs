@@ -313,7 +313,7 @@ impl Handler<Remember> for GpuPool {
             return;
         }
         match InFlight::open(&path) {
-            Ok(in_flight) => self.in_flight = in_flight,
+            Ok(opened) => self.in_flight.take_over(opened),
             Err(error) => {
                 let path = path.display();
                 tracing::warn!(%path, %error, "what engines run cannot be noted: work that ends the process would not be found out");

@@ -51,6 +51,37 @@ impl World {
 }
 
 #[test]
+fn after_a_note_that_failed_noting_begins_anew_once_it_is_opened_again() {
+    let world = World::new();
+    world.dies_with(&[5, 6], Place::default());
+    let mut in_flight = InFlight::default();
+    in_flight.take_over(world.start());
+    assert!(in_flight.is_open());
+    // A file that may only be read is as good as a disk that is full.
+    let records = Records {
+        file: File::open(world.0.path().join("running")).unwrap(),
+        taken: Mutex::default(),
+        closed: AtomicBool::new(false),
+        failed: AtomicBool::new(false),
+    };
+    in_flight.file = Some(Arc::new(records));
+    let unnoted = in_flight.begin(&life(2), &answer(0), Past::default(), false);
+    assert!(!in_flight.is_open());
+    in_flight.take_over(world.start());
+    let noted = in_flight.begin(&life(3), &answer(0), Past::default(), false);
+    drop(unnoted);
+    assert_eq!(
+        in_flight.past(&life(1), &answer(5)).company,
+        1,
+        "what the process before left is known still"
+    );
+    std::mem::forget(noted);
+    assert_eq!(world.start().past(&life(3), &answer(0)).company, 1);
+    in_flight.close();
+    assert!(in_flight.is_open(), "told to end, it begins nothing anew");
+}
+
+#[test]
 fn a_record_is_read_as_it_was_written() {
     let record = Record {
         whose: Whose::of(&life(7), &answer(3)),
