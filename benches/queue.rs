@@ -167,7 +167,7 @@ async fn answers(count: u64, waiting: u64, scorer: Arc<Scorer>) -> Duration {
         scored: address.clone().recipient(),
         narrative: address.recipient(),
     };
-    let start = Box::new(move |_, _: &Planned, _: &Arc<Setup>, doors: PoolDoors| {
+    let start = Box::new(move |_, _: &Arc<Setup>, doors: PoolDoors| {
         up.set(Some(doors.up.clone()));
         let engine = Instantaneous(doors).start();
         EngineDoors::of(engine, Arc::new(Gauge::default()))

@@ -15,14 +15,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use book::{Book, Dice, Stage};
-use common::{Client, Daemon, World, eventually, eventually_within, interview};
+use common::{Client, Daemon, World, eventually, interview};
 use interviewd::crash_points::CrashPoint;
 
 /// Clients that work at the same time, each on interviews of its own.
 const CLIENTS: u64 = 2;
-/// Three works that fail always look like an engine that fails whatever it runs, if nothing else is left to run: until they have been forgiven as often
-/// as may be, the engine is built anew with ever longer pauses, which takes some five minutes.
-const BLAME_PATIENCE: Duration = Duration::from_secs(600);
 /// How long a daemon lives that does not come to the crash point that it was given, and so much longer after each miss: the machine may be busy. Then
 /// it is told to stop, which passes more of them.
 const BARREN_LIFE: Duration = Duration::from_secs(2);
@@ -131,7 +128,7 @@ impl Story {
         for book in &mut self.books {
             for (id, known) in book.known.iter_mut().filter(|(id, _)| due.contains_key(*id)) {
                 // Waiting for the report would not do: that of an earlier generation stays until a retry has ended.
-                let now = eventually_within(BLAME_PATIENCE, "the report is stored", || {
+                let now = eventually("the report is stored", || {
                     let now = client.call("interview.get", json!({"interview_id": id})).unwrap();
                     let is_due = ["complete", "partial"].iter().any(|state| now["state"] == *state);
                     is_due.then_some(now)

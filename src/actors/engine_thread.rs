@@ -11,15 +11,16 @@ use std::time::Instant;
 use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
-use super::in_flight::Trail;
+use super::in_flight::{Place, Trail};
 use super::memory::{Allowance, Meter};
 use super::message::Outage;
+use super::seats::Newcomer;
 use super::watch::Pulse;
 use crate::crash_points::CrashPoint;
 use crate::domain::privacy::words_of;
 use crate::engine::job::{Failure, Job, JobEvent, JobId, Output};
-use crate::engine::model::{Model, ModelError, SlotId};
-use crate::engine::{Engine, Options, Phase, SlotView};
+use crate::engine::model::{DecodeRow, Model, ModelError, SlotId};
+use crate::engine::{Engine, Options, Phase, SlotView, TokenId};
 use crate::scoring::SCORING_BANK;
 use crate::telemetry::{Counters, Rate};
 
@@ -47,7 +48,7 @@ pub trait ModelFactory: Send + Sync {
 pub enum Command {
     Run {
         job: Box<Job>,
-        /// Where to note how far it has come.
+        /// Where to note at which step it is.
         trail: Option<Trail>,
     },
     Cancel(JobId),
@@ -102,9 +103,7 @@ impl Gauge {
 
 /// What a thread is made of.
 pub struct Plan {
-    /// The pool's id of the engine.
-    pub id: usize,
-    pub planned: Planned,
+    pub newcomer: Newcomer,
     pub factory: Arc<dyn ModelFactory>,
     pub meter: Meter,
     pub options: Options,
@@ -124,7 +123,7 @@ pub struct Thread {
 
 /// Starts the thread; it loads its model first.
 pub fn spawn(plan: Plan, events: Recipient<EngineEvent>) -> std::io::Result<Thread> {
-    let name = format!("engine-{}", plan.id);
+    let name = format!("engine-{}", plan.newcomer.id);
     let (commands, mut worker) = Worker::new(plan, events);
     let thread = std::thread::Builder::new().name(name);
     let handle = thread.spawn(move || while worker.turn(Idle::Waits) {})?;
@@ -150,6 +149,7 @@ pub struct Worker {
     /// There once the model is loaded.
     engine: Option<Engine>,
     happened: Vec<JobEvent>,
+    /// The job that may end the process.
     followed: Option<(JobId, Trail)>,
     /// Who is told once there are the slots that were asked for.
     resizing: Vec<oneshot::Sender<()>>,
@@ -214,6 +214,7 @@ impl Worker {
             }
             Ok(Command::Cancel(id)) => {
                 engine.cancel(id);
+                self.followed.take_if(|(job, _)| *job == id);
             }
             Ok(Command::Resize { slots, done }) => {
                 resized(engine.resize(SCORING_BANK, slots))?;
@@ -223,7 +224,6 @@ impl Worker {
             Err(TryRecvError::Empty) if engine.is_idle() => {}
             Err(TryRecvError::Empty) => {
                 self.step()?;
-                self.follow();
             }
         }
         // It waits for the slots' last sequences to end.
@@ -236,22 +236,37 @@ impl Worker {
     }
 
     fn load(&mut self) -> Result<(), Outage> {
-        let model = self.plan.factory.build(&self.plan.planned)?;
+        let Newcomer { plan, rehearses, .. } = &self.plan.newcomer;
+        let mut model = self.plan.factory.build(plan)?;
+        if *rehearses {
+            rehearse(&mut *model)?;
+        }
         let engine = Engine::new(model, self.plan.options);
         self.plan.pulse.attach(&engine);
         self.engine = Some(engine);
         self.tell(What::Up {
-            held: (self.plan.meter)(&self.plan.planned.device).map(|held| held.bytes),
+            held: (self.plan.meter)(&self.plan.newcomer.plan.device).map(|held| held.bytes),
         });
         Ok(())
     }
 
     fn step(&mut self) -> Result<(), Outage> {
         let Self {
-            plan, engine, happened, ..
+            plan,
+            engine,
+            happened,
+            followed,
+            ..
         } = self;
         let Some(engine) = engine else { return Ok(()) };
+        let suspect = followed.as_ref().map(|(job, trail)| (*job, trail));
+        if let Some((job, trail)) = suspect {
+            trail.mark(place_of(job, &plan.gauge.read().slots));
+        }
         let report = engine.step(happened);
+        if let Some((_, trail)) = suspect {
+            trail.mark(Place::Between);
+        }
         if let Some(done) = report.resized {
             resized(done.outcome)?;
         }
@@ -268,6 +283,8 @@ impl Worker {
         }
         let read = report.prompt_tokens + report.reused_tokens;
         plan.counters.tokens(read as u64, report.output_tokens as u64);
+        let ends = |event: &JobEvent, job: JobId| matches!(event, JobEvent::Ended(id, _) if *id == job);
+        followed.take_if(|(job, _)| happened.iter().any(|event| ends(event, *job)));
         CrashPoint::EngineStepped.reached();
         let mut happened = std::mem::take(happened);
         for event in happened.drain(..) {
@@ -281,24 +298,22 @@ impl Worker {
         Ok(())
     }
 
-    /// Notes how far the job has come that may end the process.
-    fn follow(&mut self) {
-        let Some((job, trail)) = &self.followed else { return };
-        let place = self.plan.gauge.read().slots.iter().find_map(|view| {
-            let tokens = u32::try_from(view.tokens_done).unwrap_or(u32::MAX);
-            (view.job == Some(*job)).then_some((u32::from(view.phase == Phase::Decode), tokens))
-        });
-        match place {
-            Some(place) => trail.mark(place),
-            None => self.followed = None,
-        }
-    }
-
     fn tell(&self, what: What) {
         self.events.do_send(EngineEvent {
             at: Instant::now(),
             what,
         });
+    }
+}
+
+/// At which step a job is, as the slots show it.
+fn place_of(job: JobId, slots: &[SlotView]) -> Place {
+    let view = slots.iter().find(|view| view.job == Some(job));
+    let tokens = |view: &SlotView| u32::try_from(view.tokens_done).unwrap_or(u32::MAX);
+    match view {
+        Some(view) if view.phase == Phase::Decode => Place::Writing(tokens(view)),
+        Some(view) => Place::Reading(tokens(view)),
+        None => Place::Reading(0), // it has no slot before its first step
     }
 }
 
@@ -314,6 +329,35 @@ fn hear(pulse: &Pulse, inbox: &Receiver<Command>, has_work: bool, idle: Idle) ->
     };
     pulse.set_busy(!matches!(command, Err(TryRecvError::Empty)));
     command
+}
+
+/// Has a model read and write a little in an empty slot, for nobody. What it computes is of no interest, as long as it is numbers.
+fn rehearse(model: &mut dyn Model) -> Result<(), Outage> {
+    const TOKENS: [TokenId; 2] = [0; 2];
+    let slot = SlotId {
+        bank: SCORING_BANK,
+        index: 0,
+    };
+    let row = DecodeRow {
+        token: TOKENS[0],
+        past: TOKENS.len(),
+        wanted: true,
+    };
+    let vocabulary = model.shape().vocabulary;
+    let check = |logits: Result<&[f32], ModelError>| match logits? {
+        row if row.len() != vocabulary => {
+            let (there, due) = (row.len(), vocabulary);
+            Err(ModelError::Failed(format!("{there} logits instead of {due}")).into())
+        }
+        row if row.iter().all(|logit| logit.is_finite()) => Ok(()),
+        _ => Err(Failure::NotFinite),
+    };
+    let played = check(model.prefill(slot, 0, &TOKENS, true))
+        .and_then(|()| check(model.decode(SCORING_BANK, slot.index, &[row])));
+    played.map_err(|failure| Outage {
+        out_of_memory: matches!(failure, Failure::Model(ModelError::OutOfMemory { .. })),
+        reason: format!("the engine fails whatever it runs, built anew as well: {failure}"),
+    })
 }
 
 /// After the slots for answers are others, or are gone.

@@ -268,11 +268,11 @@ fn seconds(duration: Duration) -> String {
 
 /// How the pool starts its engines: an actor each, counting into `counters`; rates count from `epoch`.
 pub fn start_engine(counters: Arc<Counters>, deadlines: Arc<Deadlines>, epoch: Instant) -> StartEngine {
-    Box::new(move |id, planned, setup, pool| {
+    Box::new(move |newcomer, setup, pool| {
         let gauge = Arc::new(Gauge::default());
+        let id = newcomer.id;
         let thread = engine_thread::Plan {
-            id,
-            planned: planned.clone(),
+            newcomer,
             factory: Arc::clone(&setup.factory),
             meter: Arc::clone(&setup.meter),
             options: setup.options,

@@ -1,9 +1,9 @@
 //! What engines run now, in a small file that outlives the process: so that work which takes the whole process down is found out.
 //!
 //! Nobody can say afterwards whether a process died of its work or was killed from outside, so this goes by what repeats itself. Work that ran in
-//! [`COMPANY_MAX`] deaths in a row is run with nothing beside it in the process. Dying then counts if it happens at the very place where it did the
-//! time before: what a defect does, and what a kill at some moment does not, for the same answer takes the same steps. What was not running when
-//! the process died is forgotten: it died of something else.
+//! [`COMPANY_MAX`] deaths in a row is run with nothing beside it in the process. Dying then counts if it happens within a step of the engine, the very
+//! one in which it did the time before: what a defect does, and what a kill at some moment does not, for the same answer takes the same steps. What was
+//! not running when the process died is forgotten: it died of something else.
 //!
 //! A record is written when work begins and cleared when it ends, two writes of a few bytes, without waiting for the disk: this is about crashes of
 //! the process, and a file survives those. If the file cannot be written, work goes on without it.
@@ -21,29 +21,56 @@ use super::message::{Life, Task};
 
 /// Deaths of the process, one after the other, until what ran in all of them is run alone.
 const COMPANY_MAX: u32 = 2;
-/// Deaths at the same place with nothing beside it, until work is not run again.
+/// Deaths in the same step with nothing beside it, until work is not run again.
 const ALONE_MAX: u32 = 3;
 /// Deaths in a row with nothing beside it, wherever, until it is not run again either: a defect need not strike at one place. Kills from outside do this
 /// only where they come so quickly, one after the other, that nothing could ever be done.
 const ANYWHERE_MAX: u32 = 20;
 
 const RECORD: usize = 64;
-/// Where in a record the place is that its work has come to.
+/// Where in a record the place is at which its work stands.
 const PLACE_AT: usize = 56;
 const MAGIC: u32 = 0x3146_5649; // IVF1, as the bytes stand in the file
 const NARRATIVE: u32 = u32::MAX;
 /// More is no file of ours.
 const BYTES_MAX: u64 = 1 << 20;
 
-/// How far a sequence has come, as its slot shows it: whether it writes, and how many tokens of prompt or output are done.
-pub type Place = (u32, u32);
+/// Where work stands that runs alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Place {
+    /// In no step of the engine: what happens there does not come of the work, as far as anybody can tell.
+    #[default]
+    Between,
+    /// In the step behind so many tokens of the prompt.
+    Reading(u32),
+    /// In the step behind so many tokens of the output.
+    Writing(u32),
+}
+
+impl Place {
+    fn words(self) -> [u32; 2] {
+        match self {
+            Self::Between => [0, 0],
+            Self::Reading(tokens) => [1, tokens],
+            Self::Writing(tokens) => [2, tokens],
+        }
+    }
+
+    fn of([kind, tokens]: [u32; 2]) -> Self {
+        match kind {
+            1 => Self::Reading(tokens),
+            2 => Self::Writing(tokens),
+            _ => Self::Between,
+        }
+    }
+}
 
 /// What is known of work from processes that died while it ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Past {
     /// Deaths in a row in which other work ran as well.
     company: u32,
-    /// Deaths in a row at `place` with nothing beside it.
+    /// Deaths in a row in the step at `place`, with nothing beside it.
     alone: u32,
     /// Deaths in a row with nothing beside it.
     anywhere: u32,
@@ -61,7 +88,7 @@ impl Past {
         let deaths = self.anywhere;
         if self.alone >= ALONE_MAX {
             return Some(format!(
-                "the process died {} times while only this ran, each time at the same place",
+                "the process died {} times while only this ran, each time in the same step of the engine",
                 self.alone
             ));
         }
@@ -76,10 +103,14 @@ impl Past {
                 ..Self::default()
             };
         }
-        let is_same = self.alone > 0 && self.place == place;
+        let alone = match place {
+            Place::Between => 0,
+            _ if place == self.place => self.alone.saturating_add(1),
+            _ => 1,
+        };
         Self {
             company: self.company,
-            alone: if is_same { self.alone.saturating_add(1) } else { 1 },
+            alone,
             anywhere: self.anywhere.saturating_add(1),
             place,
         }
@@ -135,6 +166,7 @@ impl Record {
             anywhere,
             place,
         } = self.past;
+        let (place, now) = (place.words(), self.place.words());
         let small = [MAGIC, index];
         let wide = [sequence, generation, name];
         let rest = [
@@ -142,10 +174,10 @@ impl Record {
             alone,
             anywhere,
             u32::from(self.alone),
-            place.0,
-            place.1,
-            self.place.0,
-            self.place.1,
+            place[0],
+            place[1],
+            now[0],
+            now[1],
         ];
         let bytes = small.into_iter().flat_map(u32::to_le_bytes);
         let bytes = bytes.chain(wide.into_iter().flat_map(u64::to_le_bytes));
@@ -171,10 +203,10 @@ impl Record {
                 company: small(8),
                 alone: small(9),
                 anywhere: small(10),
-                place: (small(12), small(13)),
+                place: Place::of([small(12), small(13)]),
             },
             alone: small(11) == 1,
-            place: (small(14), small(15)),
+            place: Place::of([small(14), small(15)]),
         })
     }
 }
@@ -202,7 +234,7 @@ pub struct Row {
     index: usize,
 }
 
-/// Notes how far work has come that runs alone.
+/// Notes where work stands that runs alone.
 #[derive(Clone)]
 pub struct Trail(Arc<Records>, usize);
 
@@ -310,7 +342,7 @@ impl Records {
 }
 
 impl Row {
-    /// For whoever sees how far the work has come.
+    /// For whoever sees where the work stands.
     pub fn trail(&self) -> Trail {
         Trail(Arc::clone(&self.records), self.index)
     }
@@ -326,9 +358,10 @@ impl Drop for Row {
 }
 
 impl Trail {
-    pub fn mark(&self, (phase, tokens): Place) {
+    pub fn mark(&self, place: Place) {
+        let [kind, tokens] = place.words();
         let mut bytes = [0; RECORD - PLACE_AT];
-        bytes[..4].copy_from_slice(&phase.to_le_bytes());
+        bytes[..4].copy_from_slice(&kind.to_le_bytes());
         bytes[4..].copy_from_slice(&tokens.to_le_bytes());
         self.0.write(&bytes, self.1 * RECORD + PLACE_AT);
     }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 pub use super::describe::{Busy, Describe, DescribeLife, Description, SeatState, Seated, Standing};
 pub use super::endings::Outlets;
-pub use super::seats::Setup;
+pub use super::seats::{Newcomer, Setup};
 pub use failing::BackOff;
 pub use weighing::Weigh;
 
@@ -63,8 +63,8 @@ pub struct Release;
 #[rtype(result = "()")]
 pub struct Remember(pub PathBuf);
 
-/// Starts the actor of an engine, given its id. A test puts another in its place.
-pub type StartEngine = Box<dyn Fn(usize, &Planned, &Arc<Setup>, PoolDoors) -> EngineDoors>;
+/// Starts the actor of an engine. A test puts another in its place.
+pub type StartEngine = Box<dyn Fn(Newcomer, &Arc<Setup>, PoolDoors) -> EngineDoors>;
 
 /// What is to be given to an engine.
 struct Next {
@@ -146,10 +146,10 @@ impl GpuPool {
 
     fn take(&mut self, step: Step, setup: &Arc<Setup>, context: &mut Context<Self>) {
         match step {
-            Step::Start { id, plan } => {
+            Step::Start(newcomer) => {
                 let address = context.address();
-                let pool = PoolDoors::of(address);
-                self.doors.insert(id, (self.start)(id, &plan, setup, pool));
+                let (id, pool) = (newcomer.id, PoolDoors::of(address));
+                self.doors.insert(id, (self.start)(newcomer, setup, pool));
             }
             Step::Resize { id, slots } => {
                 let Some(doors) = self.doors.get(&id) else { return };

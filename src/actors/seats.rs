@@ -54,6 +54,8 @@ pub(super) struct Seat {
     /// Deaths since the last work that was done.
     deaths: u32,
     trial: Trial,
+    /// Whether engines failed here whatever they ran, and nothing was written since.
+    is_doubted: bool,
     /// The engine that died here, until its successor may start.
     mourned: Option<usize>,
     /// Whether it was said that it holds too much and gives up no slot for that.
@@ -92,7 +94,16 @@ pub(super) struct Free {
 pub(super) enum Step {
     Retire { id: usize },
     Resize { id: usize, slots: usize },
-    Start { id: usize, plan: Planned },
+    Start(Newcomer),
+}
+
+/// An engine that is to be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Newcomer {
+    pub id: usize,
+    pub plan: Planned,
+    /// Whether it has to show that it runs before it is given work: those before it failed whatever they ran.
+    pub rehearses: bool,
 }
 
 /// Where one slot is too much.
@@ -185,6 +196,7 @@ impl Seats {
                 last_error: None,
                 deaths: 0,
                 trial: Trial::default(),
+                is_doubted: false,
                 mourned: None,
                 overweight: false,
             }
@@ -275,10 +287,11 @@ impl Seats {
                 retiring: false,
                 is_condemned: false,
             });
-            steps.push(Step::Start {
+            steps.push(Step::Start(Newcomer {
                 id: self.last_id,
                 plan: seat.plan.clone(),
-            });
+                rehearses: seat.is_doubted,
+            }));
         }
         steps
     }

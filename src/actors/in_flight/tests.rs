@@ -41,7 +41,7 @@ impl World {
         for (index, past) in answers.iter().zip(&pasts) {
             let row = in_flight.begin(&life(1), &answer(*index), *past, alone).unwrap();
             if alone {
-                row.trail().mark((0, 1));
+                row.trail().mark(Place::Reading(1));
                 row.trail().mark(place);
             }
             std::mem::forget(row);
@@ -89,10 +89,10 @@ fn a_record_is_read_as_it_was_written() {
             company: 1,
             alone: 2,
             anywhere: 3,
-            place: (1, 44),
+            place: Place::Writing(44),
         },
         alone: true,
-        place: (0, 512),
+        place: Place::Reading(512),
     };
     assert_eq!(Record::decode(&record.encode()), Some(record));
     assert_eq!(Record::decode(&[0; RECORD]), None);
@@ -141,8 +141,8 @@ fn a_place_is_that_of_the_work_that_has_come_to_it() {
             .begin(&life(1), &answer(index), Past::default(), true)
             .unwrap()
     });
-    rows[0].trail().mark((0, 512));
-    rows[1].trail().mark((1, 44));
+    rows[0].trail().mark(Place::Reading(512));
+    rows[1].trail().mark(Place::Writing(44));
     let [first, second, third] = rows;
     drop(third);
     std::mem::forget(second);
@@ -152,30 +152,34 @@ fn a_place_is_that_of_the_work_that_has_come_to_it() {
         company: 0,
         alone: 1,
         anywhere: 1,
-        place: (1, 44),
+        place: Place::Writing(44),
     };
     assert_eq!(in_flight.past(&life(1), &answer(1)), expected);
     assert!(in_flight.past.is_empty(), "what ended has left a trace");
     // The next to run there begins at the beginning, and not where the one before had come to.
     std::mem::forget(in_flight.begin(&life(1), &answer(1), expected, true));
     let moved_on = world.start().past(&life(1), &answer(1));
-    assert_eq!((moved_on.alone, moved_on.anywhere, moved_on.place), (1, 2, (0, 0)));
+    assert_eq!(
+        (moved_on.alone, moved_on.anywhere, moved_on.place),
+        (0, 2, Place::Between)
+    );
 }
 
 #[test]
-fn deaths_count_for_one_place_only_where_writing_and_tokens_are_both_the_same() {
+fn deaths_count_for_one_place_only_in_the_same_step_of_the_engine() {
     let world = World::new();
     for _ in 0..2 {
-        world.dies_with(&[1], (0, 0));
+        world.dies_with(&[1], Place::Between);
     }
-    // Reading as many tokens as were written before is another place; so is having come further.
+    // Writing behind as many tokens as were read before is another place; so is having come further, or being in no step.
     for (place, alone) in [
-        ((0, 7), 0),
-        ((1, 7), 1),
-        ((7, 1), 1),
-        ((1, 8), 1),
-        ((1, 8), 1),
-        ((1, 8), 2),
+        (Place::Reading(7), 0),
+        (Place::Writing(7), 1),
+        (Place::Writing(8), 1),
+        (Place::Between, 1),
+        (Place::Writing(8), 0),
+        (Place::Writing(8), 1),
+        (Place::Writing(8), 2),
     ] {
         assert_eq!(world.dies_with(&[1], place).alone, alone, "{place:?}");
     }
@@ -185,7 +189,7 @@ fn deaths_count_for_one_place_only_where_writing_and_tokens_are_both_the_same() 
             .past(&life(1), &answer(1))
             .verdict()
             .unwrap()
-            .contains("same place")
+            .contains("same step")
     );
 }
 
@@ -201,13 +205,13 @@ fn records_are_used_again() {
 }
 
 #[test]
-fn what_runs_in_two_deaths_is_a_suspect_and_three_alone_at_one_place_are_the_end() {
+fn what_runs_in_two_deaths_is_a_suspect_and_three_alone_in_one_step_are_the_end() {
     let world = World::new();
-    world.dies_with(&[4, 5, 6], (0, 0));
-    let once = world.dies_with(&[4, 6], (0, 0));
+    world.dies_with(&[4, 5, 6], Place::Between);
+    let once = world.dies_with(&[4, 6], Place::Between);
     assert!(once.company == 1 && !once.is_suspect());
     for deaths in 0..3 {
-        let past = world.dies_with(&[6], (0, 512));
+        let past = world.dies_with(&[6], Place::Reading(512));
         assert!(
             past.is_suspect() && past.alone == deaths && past.verdict().is_none(),
             "{past:?}"
@@ -215,7 +219,7 @@ fn what_runs_in_two_deaths_is_a_suspect_and_three_alone_at_one_place_are_the_end
     }
     let verdict = world.start().past(&life(1), &answer(6)).verdict().unwrap();
     assert!(
-        verdict.contains("3 times") && verdict.contains("same place"),
+        verdict.contains("3 times") && verdict.contains("same step"),
         "{verdict}"
     );
 }
@@ -224,22 +228,33 @@ fn what_runs_in_two_deaths_is_a_suspect_and_three_alone_at_one_place_are_the_end
 fn what_was_not_running_is_forgotten() {
     let world = World::new();
     for _ in 0..2 {
-        world.dies_with(&[1, 2], (0, 0));
+        world.dies_with(&[1, 2], Place::Between);
     }
-    assert!(world.dies_with(&[1], (1, 8)).is_suspect());
+    assert!(world.dies_with(&[1], Place::Writing(8)).is_suspect());
     assert!(!world.start().past(&life(1), &answer(2)).is_suspect());
     // Nothing ran: that death was not its doing, and its count begins anew.
     assert_eq!(world.start().past(&life(1), &answer(1)), Past::default());
 }
 
 #[test]
+fn what_happens_in_no_step_is_not_to_blame_on_the_work_before_twenty_deaths() {
+    let world = World::new();
+    for _ in 0..22 {
+        let past = world.dies_with(&[1], Place::Between);
+        assert!(past.verdict().is_none(), "{past:?}");
+    }
+    let verdict = world.start().past(&life(1), &answer(1)).verdict().unwrap();
+    assert!(verdict.contains("20 times in a row"), "{verdict}");
+}
+
+#[test]
 fn progress_lets_the_count_begin_anew_but_not_for_ever() {
     let world = World::new();
     for _ in 0..2 {
-        world.dies_with(&[1], (0, 0));
+        world.dies_with(&[1], Place::Between);
     }
     for tokens in 0..20 {
-        let past = world.dies_with(&[1], (1, tokens));
+        let past = world.dies_with(&[1], Place::Writing(tokens));
         assert!(past.alone <= 1 && past.verdict().is_none(), "{past:?}");
     }
     let verdict = world.start().past(&life(1), &answer(1)).verdict().unwrap();
@@ -265,7 +280,7 @@ fn a_file_that_is_none_of_ours_is_nothing() {
         whose: Whose::of(&life(1), &answer(0)),
         past: Past::default(),
         alone: false,
-        place: (0, 0),
+        place: Place::Between,
     }
     .encode()
     .to_vec();

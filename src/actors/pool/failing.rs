@@ -15,9 +15,9 @@ use crate::engine::job::{Disposition, JobId};
 
 /// An answer that stops the engine so often, with nothing beside it, is not run again.
 const DEATHS_ALONE_MAX: u32 = 3;
-/// So often work is forgiven what it failed in, because the engine fails whatever it runs. Then it counts: should all that there is be unfit to be run,
-/// that must come to an end as well.
-const PARDONS_MAX: u32 = 10;
+/// So often work is forgiven what it failed in, because the engine fails whatever it runs. Then it counts: should all that is left be unfit to be run,
+/// that must come to an end as well. More would help nobody, for an engine that follows such a one has shown that it runs before it is given work.
+const PARDONS_MAX: u32 = 3;
 /// So many times more than it may fail work is run at most, until it has shown whether the engine is to blame: a verdict takes three runs.
 const RUNS_IN_DOUBT: u32 = 2;
 

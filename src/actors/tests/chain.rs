@@ -340,7 +340,7 @@ async fn another_plan_in_the_middle_of_the_work_loses_nothing() {
 /// The daemon ends when it sees this, and goes on at its next start.
 #[actix::test]
 async fn an_actor_that_panicked_is_seen_to_be_gone() {
-    let start: StartEngine = Box::new(|_, _, _, _| panic!("no engine can be started"));
+    let start: StartEngine = Box::new(|_, _, _| panic!("no engine can be started"));
     let (scored, narrative) = (mailbox().0, mailbox().0);
     let pool = GpuPool::new(start, Outlets { scored, narrative }, BackOff::default(), Instant::now()).start();
     assert!(pool.connected());

@@ -37,6 +37,8 @@ pub struct Engine {
     pub plan: Planned,
     pub model_hash: String,
     pub given: Vec<Given>,
+    /// Whether it has to show that it runs.
+    pub rehearses: bool,
     pub forgotten: Vec<JobId>,
     pub resized: Vec<usize>,
     pub retired: bool,
@@ -147,11 +149,12 @@ impl World {
         let (to_narratives, narratives) = mailbox();
         let engines: Rc<RefCell<Vec<_>>> = Rc::default();
         let all = Rc::clone(&engines);
-        let start = move |id: usize, plan: &Planned, setup: &Arc<Setup>, doors: PoolDoors| {
+        let start = move |newcomer: Newcomer, setup: &Arc<Setup>, doors: PoolDoors| {
             let gauge = Arc::new(Gauge::default());
             let engine = Rc::new(RefCell::new(Engine {
-                id,
-                plan: plan.clone(),
+                id: newcomer.id,
+                plan: newcomer.plan,
+                rehearses: newcomer.rehearses,
                 model_hash: setup.making.model.hash.clone(),
                 given: Vec::new(),
                 forgotten: Vec::new(),

@@ -254,7 +254,7 @@ fn deaths_in_a_row_are_counted_until_work_ends() {
     seats.adopt(vec![planned("cpu", 1)]);
     let outage = |reason: &str| Outage::from(reason.to_owned());
     let start = |seats: &mut Seats| match seats.steps(&setup, true)[..] {
-        [Step::Start { id, .. }] => id,
+        [Step::Start(ref newcomer)] => newcomer.id,
         ref other => panic!("{other:?}"),
     };
     for deaths in 1..=3 {

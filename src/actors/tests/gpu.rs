@@ -32,11 +32,29 @@ impl World {
     }
 
     fn within(slots: usize, models: Models, deadlines: Arc<Deadlines>) -> Self {
+        let newcomer = Newcomer {
+            id: 4,
+            plan: planned("cpu", slots),
+            rehearses: false,
+        };
+        Self::of(newcomer, models, deadlines)
+    }
+
+    /// An engine that has to show first that it runs.
+    fn rehearsing(models: Models) -> Self {
+        let newcomer = Newcomer {
+            id: 4,
+            plan: planned("cpu", 1),
+            rehearses: true,
+        };
+        Self::of(newcomer, models, patient())
+    }
+
+    fn of(newcomer: Newcomer, models: Models, deadlines: Arc<Deadlines>) -> Self {
         let models = Arc::new(models);
         let gauge = Arc::new(Gauge::default());
         let plan = Plan {
-            id: 4,
-            planned: planned("cpu", slots),
+            newcomer,
             factory: Arc::clone(&models) as Arc<dyn ModelFactory>,
             meter: Arc::new(|device| {
                 let is_guess = true;
@@ -190,6 +208,48 @@ async fn a_panic_in_the_model_is_the_end_of_the_engine_and_of_nothing_else() {
     settle().await;
     assert!(!world.actor.connected());
     assert!(world.jobs().is_empty());
+}
+
+#[actix::test]
+async fn an_engine_that_has_to_show_that_it_runs_is_gone_before_it_is_given_work_if_it_does_not() {
+    let faults = [
+        (Fault::Failed, "scripted at call"),
+        (Fault::NotFinite, "not finite numbers"),
+        (Fault::Infinite, "not finite numbers"),
+        (Fault::WrongShape, "logits instead of"),
+        (Fault::OutOfMemory, "out of memory"),
+    ];
+    for (fault, text) in faults {
+        for call in 1..=2 {
+            let world = World::rehearsing(scripted(When::Call(call), fault));
+            let reason = world.until_down().await;
+            assert!(
+                reason.contains("fails whatever it runs") && reason.contains(text),
+                "{fault:?} at {call}: {reason}"
+            );
+            let is_memory = world.down.borrow()[0].outage.out_of_memory;
+            assert_eq!(is_memory, fault == Fault::OutOfMemory);
+            assert!(world.up.borrow().is_empty() && world.models.living() == 0);
+        }
+    }
+    let world = World::rehearsing(scripted(When::Call(1), Fault::Panic));
+    assert!(world.until_down().await.contains("panicked"));
+}
+
+#[actix::test]
+async fn having_shown_that_it_runs_changes_nothing() {
+    let judged = async |world: World| {
+        world.score(1);
+        world.until_ended(1).await;
+        let ended = world.ended.borrow_mut().remove(0);
+        match ended.result.unwrap() {
+            Written::Answer { criteria, feedback, .. } => (criteria, feedback, world.models.script.calls()),
+            narrative => panic!("{narrative:?}"),
+        }
+    };
+    let plain = judged(World::new(1, Models::default())).await;
+    let shown = judged(World::rehearsing(Models::default())).await;
+    assert_eq!((&plain.0, &plain.1, plain.2 + 2), (&shown.0, &shown.1, shown.2));
 }
 
 #[actix::test]

@@ -4,6 +4,11 @@ use super::engines::{BACK_OFF, World};
 use super::*;
 use crate::engine::job::Disposition;
 
+/// So often work is forgiven what it failed in.
+const PARDONS: usize = 3;
+/// Of so many, one in company, four answers in turn have up to three alone: as many as end an answer that is not forgiven.
+const DEATHS: usize = 10;
+
 async fn fail_first(world: &World, engine: usize) -> String {
     let name = world.runs(engine)[0].clone();
     world.fail(engine, &name, Disposition::Retry).await;
@@ -15,7 +20,7 @@ async fn an_engine_that_fails_whatever_it_runs_is_built_anew_and_nobody_has_lost
     let world = World::ready(&[1]).await;
     world.submit(1, 4).await;
     let mut failed = Vec::new();
-    for engine in 0..12 {
+    for engine in 0..PARDONS {
         // At the first engine the first answer uses up its attempts with company allowed; from then on it is the turn of others.
         while !world.engine(engine).borrow().retired {
             failed.push(fail_first(&world, engine).await);
@@ -31,6 +36,7 @@ async fn an_engine_that_fails_whatever_it_runs_is_built_anew_and_nobody_has_lost
             "{reason}"
         );
         until("another is started", || world.started() == engine + 2).await;
+        assert!(!world.engine(0).borrow().rehearses && world.engine(engine + 1).borrow().rehearses);
         world.up(engine + 1).await;
     }
     assert_eq!(failed[..4], ["iv1/a1", "iv1/a1", "iv1/a2", "iv1/a3"]);
@@ -41,8 +47,8 @@ async fn an_engine_that_fails_whatever_it_runs_is_built_anew_and_nobody_has_lost
     );
     assert_eq!(world.ended(), Vec::<String>::new());
     for answer in 1..=4 {
-        let name = world.runs(12)[0].clone();
-        world.write(12, &name).await;
+        let name = world.runs(PARDONS)[0].clone();
+        world.write(PARDONS, &name).await;
         assert_eq!(world.ended().len(), answer);
     }
     assert!(
@@ -51,21 +57,60 @@ async fn an_engine_that_fails_whatever_it_runs_is_built_anew_and_nobody_has_lost
         world.ended()
     );
     assert_eq!(world.described().await.actors[0].state, SeatState::Ready);
+    // It has shown what it can: whoever follows it does not have to.
+    world.down(PARDONS, "it panicked").await;
+    until("another is started", || world.started() == PARDONS + 2).await;
+    assert!(!world.engine(PARDONS + 1).borrow().rehearses);
+}
+
+#[actix::test]
+async fn while_engines_do_not_even_show_that_they_run_nothing_is_tried_on_them() {
+    let world = World::ready(&[1]).await;
+    world.pool.do_send(SetAttempts(1));
+    world.submit(1, 3).await;
+    for _ in 0..3 {
+        fail_first(&world, 0).await;
+    }
+    for engine in 1..=20 {
+        until("another is started", || world.started() == engine + 1).await;
+        assert!(world.engine(engine).borrow().rehearses);
+        world
+            .down(engine, "it fails whatever it runs, built anew as well")
+            .await;
+    }
+    let actor = &world.described().await.actors[0];
+    let reason = actor.last_error.as_deref().unwrap();
+    assert!(
+        actor.state == SeatState::Restarting && reason.contains("anew as well"),
+        "{actor:?}"
+    );
+    until("another is started", || world.started() == 22).await;
+    world.up(21).await;
+    for _ in 0..3 {
+        let name = world.runs(21)[0].clone();
+        world.write(21, &name).await;
+    }
+    assert!(
+        world.ended().iter().all(|line| line.ends_with(" scored")),
+        "{:?}",
+        world.ended()
+    );
 }
 
 #[actix::test]
 async fn an_engine_that_dies_whatever_it_runs_is_nobodys_fault_either() {
     let world = World::ready(&[3]).await;
     world.submit(1, 4).await;
-    for engine in 0..10 {
+    for engine in 0..DEATHS {
         world.down(engine, "it panicked").await;
         until("another is started", || world.started() == engine + 2).await;
         world.up(engine + 1).await;
     }
+    assert!(world.engine(DEATHS).borrow().rehearses);
     assert_eq!(world.ended(), Vec::<String>::new());
     for _ in 0..4 {
-        let name = world.runs(10)[0].clone();
-        world.write(10, &name).await;
+        let name = world.runs(DEATHS)[0].clone();
+        world.write(DEATHS, &name).await;
     }
     assert!(
         world.ended().iter().all(|line| line.ends_with(" scored")),
@@ -107,7 +152,7 @@ async fn if_all_that_there_is_cannot_be_run_that_comes_to_an_end() {
         "{:?}",
         world.ended()
     );
-    assert!((10..=50).contains(&engine), "{engine} engines");
+    assert!((PARDONS..=12).contains(&engine), "{engine} engines");
 }
 
 async fn until_ended(world: &World, engine: &mut usize, answers: usize) {
@@ -174,7 +219,7 @@ async fn however_few_attempts_there_are_an_engine_that_fails_whatever_it_runs_co
         let world = World::ready(&[slots]).await;
         world.pool.do_send(SetAttempts(attempts_max));
         world.submit(1, 4).await;
-        for engine in 0..5 {
+        for engine in 0..PARDONS {
             while !world.engine(engine).borrow().retired {
                 fail_first(&world, engine).await;
             }
@@ -187,8 +232,8 @@ async fn however_few_attempts_there_are_an_engine_that_fails_whatever_it_runs_co
             "{slots} slots, {attempts_max} attempts"
         );
         for _ in 0..4 {
-            let name = world.runs(5)[0].clone();
-            world.write(5, &name).await;
+            let name = world.runs(PARDONS)[0].clone();
+            world.write(PARDONS, &name).await;
         }
         let ended = world.ended();
         assert!(ended.iter().all(|line| line.ends_with(" scored")), "{ended:?}");

@@ -15,10 +15,10 @@ use super::face::Face;
 use super::member::{Hang, Held, Member, means};
 use super::model::{Factory, Halt, covered_by};
 use crate::actors::doors::{EngineDoors, PoolDoors};
-use crate::actors::engine_thread::{Gauge, Plan, Planned};
+use crate::actors::engine_thread::{Gauge, Plan};
 use crate::actors::gpu::GpuActor;
 use crate::actors::message::{Assign, Outage, Task};
-use crate::actors::pool::{Setup, StartEngine};
+use crate::actors::pool::{Newcomer, Setup, StartEngine};
 use crate::actors::tests::chance::Chance;
 use crate::actors::watch::Deadlines;
 use crate::domain::ids::InterviewId;
@@ -134,21 +134,14 @@ impl Rig {
     pub fn start(self: &Rc<Self>, deadlines: Arc<Deadlines>, epoch: Instant) -> StartEngine {
         assert!(self.deadlines.set(deadlines).is_ok(), "a rig is one pool's");
         let rig = Rc::clone(self);
-        Box::new(move |id, planned, setup, pool| rig.engine(id, planned, setup, pool, epoch))
+        Box::new(move |newcomer, setup, pool| rig.engine(newcomer, setup, pool, epoch))
     }
 
-    fn engine(
-        self: &Rc<Self>,
-        id: usize,
-        planned: &Planned,
-        setup: &Arc<Setup>,
-        pool: PoolDoors,
-        epoch: Instant,
-    ) -> EngineDoors {
+    fn engine(self: &Rc<Self>, newcomer: Newcomer, setup: &Arc<Setup>, pool: PoolDoors, epoch: Instant) -> EngineDoors {
         let (gauge, halt) = (Arc::new(Gauge::default()), Arc::new(Halt::default()));
+        let (id, planned) = (newcomer.id, newcomer.plan.clone());
         let plan = Plan {
-            id,
-            planned: planned.clone(),
+            newcomer,
             factory: Arc::new(self.factory(&setup.making.model.hash, &halt)),
             meter: Arc::clone(&setup.meter),
             options: OPTIONS,
@@ -162,7 +155,7 @@ impl Rig {
             _ => covered_by(&setup.making.model.hash),
         };
         let more = if self.happens(12) { 30 } else { 0 };
-        let mut member = Member::new(id, planned, covered, more, halt, Arc::clone(&gauge));
+        let mut member = Member::new(id, &planned, covered, more, halt, Arc::clone(&gauge));
         member.since_most = self.watched_most();
         let member = Rc::new(RefCell::new(member));
         self.members.borrow_mut().push(Rc::clone(&member));
