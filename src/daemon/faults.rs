@@ -25,7 +25,7 @@ struct Refusals {
 pub fn of_refusal(refusal: Refusal) -> Fault {
     let message = refusal.to_string();
     let fault = match refusal.problem {
-        Problem::TooLarge { limit, actual } => Fault::too_large(message, limit, actual),
+        Problem::TooLarge { limit, actual, .. } => Fault::too_large(message, limit, actual),
         _ => Fault::new(Kind::InvalidParams, message),
     };
     fault.with("path", refusal.path)

@@ -133,8 +133,12 @@ pub struct Refusal {
 pub enum Problem {
     #[error("{0}")]
     Id(#[from] InvalidId),
-    #[error("has {actual}, the limit is {limit}")]
-    TooLarge { limit: usize, actual: usize },
+    #[error("has {actual} {unit}, the limit is {limit}")]
+    TooLarge {
+        limit: usize,
+        actual: usize,
+        unit: &'static str,
+    },
     #[error("must not be empty")]
     Empty,
     #[error("holds the control character U+{:04X}; only line breaks and tabs are allowed", u32::from(*.0))]
@@ -194,7 +198,7 @@ impl Interview {
             candidate: draft.candidate,
             answers: Vec::with_capacity(draft.answers.len().min(limits.answers)),
         };
-        within("answers", draft.answers.len(), limits.answers)?;
+        within("answers", draft.answers.len(), limits.answers, "entries")?;
         for (index, answer) in draft.answers.into_iter().enumerate() {
             interview.append(answer, &format!("answers[{index}]"), rubric, limits)?;
         }
@@ -231,7 +235,7 @@ impl Interview {
     ) -> Result<&Answer, Refusal> {
         let position = self.answers.len();
         let path = |field: &str| format!("{place}.{field}");
-        within("answers", position + 1, limits.answers)?;
+        within("answers", position + 1, limits.answers, "entries")?;
         let id = AnswerId::parse(&draft.answer_id.unwrap_or_else(|| format!("a{}", position + 1)))
             .map_err(|e| Problem::Id(e).at(path("answer_id")))?;
         if self.answer(&id).is_some() {
@@ -314,7 +318,7 @@ fn check_people(draft: &Draft, limits: &Limits) -> Result<(), Refusal> {
     check("position", &draft.position)?;
     if let Some(company) = &draft.company {
         check("company.name", &company.name)?;
-        within("company.ideal", company.ideal.len(), limits.ideals)?;
+        within("company.ideal", company.ideal.len(), limits.ideals, "entries")?;
         for (index, ideal) in company.ideal.iter().enumerate() {
             check_text(format!("company.ideal[{index}]"), ideal, limits.text)?;
         }
@@ -334,12 +338,12 @@ fn check_text(path: impl Into<String>, text: &str, limit: usize) -> Result<(), R
     {
         return Err(Problem::ControlCharacter(control).at(path));
     }
-    within(path, text.chars().count(), limit)
+    within(path, text.chars().count(), limit, "characters")
 }
 
-fn within(path: impl Into<String>, actual: usize, limit: usize) -> Result<(), Refusal> {
+fn within(path: impl Into<String>, actual: usize, limit: usize, unit: &'static str) -> Result<(), Refusal> {
     if actual > limit {
-        Err(Problem::TooLarge { limit, actual }.at(path))
+        Err(Problem::TooLarge { limit, actual, unit }.at(path))
     } else {
         Ok(())
     }
@@ -443,13 +447,16 @@ mod tests {
         assert_eq!(refusal(vec![]), "answers: must not be empty");
         assert_eq!(
             refusal((0..65).map(|i| answer("intro", &format!("x{i}"), None)).collect()),
-            "answers: has 65, the limit is 64"
+            "answers: has 65 entries, the limit is 64"
         );
         let long = AnswerDraft {
             answer: "가".repeat(20_001),
             ..answer("intro", "x", None)
         };
-        assert_eq!(refusal(vec![long]), "answers[0].answer: has 20001, the limit is 20000");
+        assert_eq!(
+            refusal(vec![long]),
+            "answers[0].answer: has 20001 characters, the limit is 20000"
+        );
         let control = AnswerDraft {
             question: "가\u{0}나".into(),
             ..answer("intro", "x", None)
@@ -497,7 +504,7 @@ mod tests {
         );
         assert_eq!(
             with(&|d| d.company = company(vec![String::new(); 65])).unwrap_err(),
-            "company.ideal: has 65, the limit is 64"
+            "company.ideal: has 65 entries, the limit is 64"
         );
         assert!(with(&|d| d.position = Some("\u{a0}".into())).is_ok());
         let candidate = |resume: String| {

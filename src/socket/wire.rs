@@ -173,7 +173,7 @@ impl Seen {
     pub(super) fn refusal(&self, params: &str) -> Option<Fault> {
         let names = self.name_bytes.get();
         if names > NAME_BYTES_MAX {
-            return Some(too_long("params: a name", names, NAME_BYTES_MAX));
+            return Some(too_long("params: a name", "name", names, NAME_BYTES_MAX).with("path", "params"));
         }
         if self.text_bytes.get() <= TEXT_BYTES_MAX {
             return None;
@@ -187,16 +187,24 @@ impl Seen {
         let walked = walk.deserialize(serde_path_to_error::Deserializer::new(&mut parser, &mut track));
         walked.err()?;
         let path = shortened(&track.path().to_string(), MESSAGE_CHARS_MAX);
-        Some(too_long(
+        let mut fault = too_long(
             &format!("params.{path}:"),
+            "text",
             seen.text_bytes.get(),
             TEXT_BYTES_MAX,
-        ))
+        );
+        fault.message +=
+            ". An interview's own texts have lower limits, in characters (interview.answer_chars_max and its like)";
+        // As for texts that are longer than those limits.
+        let field = path.strip_prefix("interview.").unwrap_or(&path);
+        Some(fault.with("path", field))
     }
 }
 
-fn too_long(what: &str, bytes: usize, most: usize) -> Fault {
-    let message = format!("{what} has {bytes} bytes, and no such text of a request may have more than {most}");
+/// `kind`: what it is of which nothing longer may be in a request.
+fn too_long(what: &str, kind: &str, bytes: usize, most: usize) -> Fault {
+    let message =
+        format!("{what} has {bytes} bytes in UTF-8, and no {kind} of a request may have more than {most} bytes");
     Fault::too_large(message, most, bytes)
 }
 

@@ -296,16 +296,30 @@ fn no_text_or_name_of_the_parameters_is_longer_than_any_that_may_be_there() {
         )
     };
     assert!(read(answer(&most)).asked.is_ok(), "what it means is another's business");
-    for (line, place) in [
-        (answer(&more), "params.interview.answers[0].answer: has"),
+    let one_more = format!(r#"{{"interview_id":"x","answer":{{"answer_id":"a","question":"x{more}"}}}}"#);
+    for (line, place, field) in [
+        (
+            answer(&more),
+            "params.interview.answers[0].answer: has",
+            "answers[0].answer",
+        ),
+        (
+            line("interview.answer", one_more),
+            "params.answer.question: has",
+            "answer.question",
+        ),
         (
             line("status", format!(r#"{{"a":[1,{{"b":"x{more}"}}]}}"#)),
             "params.a[1].b: has",
+            "a[1].b",
         ),
     ] {
         let fault = read(line).asked.unwrap_err();
-        assert_eq!(fault.kind, Kind::TooLarge);
+        assert_eq!((fault.kind, &fault.data["path"]), (Kind::TooLarge, &field.into()));
         assert!(fault.message.starts_with(place), "{}", fault.message);
+        for part in ["524289 bytes", "more than 524288 bytes", "in characters"] {
+            assert!(fault.message.contains(part), "{part}: {}", fault.message);
+        }
         let figures = ["limit", "actual"].map(|figure| fault.data[figure].as_u64().unwrap() as usize);
         assert_eq!(figures, [wire::TEXT_BYTES_MAX, wire::TEXT_BYTES_MAX + 1]);
     }
@@ -316,7 +330,7 @@ fn no_text_or_name_of_the_parameters_is_longer_than_any_that_may_be_there() {
         (Kind::TooLarge, &wire::NAME_BYTES_MAX.into())
     );
     assert!(
-        fault.message.starts_with("params: a name has 1025 bytes"),
+        fault.message.starts_with("params: a name has 1025 bytes") && fault.message.ends_with("more than 1024 bytes"),
         "{}",
         fault.message
     );
