@@ -87,8 +87,9 @@ impl Shared {
     }
 }
 
-/// Serves one connection until its client has gone, has been silent for too long, holds too much, or the server stops.
-pub(super) async fn serve(stream: UnixStream, role: Role, shared: Arc<Shared>) {
+/// Serves one connection until its client has gone, has been silent for too long, holds too much, or the server stops. May be dropped while nothing is
+/// under way.
+pub(super) async fn serve(stream: UnixStream, role: Role, activity: Arc<Activity>, shared: Arc<Shared>) {
     let account = Arc::new(shared.ledger.open());
     let _itself = account.charged(CONNECTION_BYTES);
     let (read, write) = stream.into_split();
@@ -100,7 +101,7 @@ pub(super) async fn serve(stream: UnixStream, role: Role, shared: Arc<Shared>) {
         lines,
         slots: Arc::new(Semaphore::new(shared.options.requests_in_flight_max.max(1))),
         turns: Arc::new(Turns::new(&shared.common, &account)),
-        activity: Arc::default(),
+        activity,
         tasks: JoinSet::new(),
         notifications: JoinSet::new(),
         subscriptions: HashMap::new(),
@@ -176,14 +177,14 @@ impl Connection {
     /// Reads to the end and waits for what is pending. Gives the stream back if its client was cut off while sending.
     async fn run(mut self) -> Option<OwnedReadHalf> {
         let is_cut_off = loop {
-            let Some(slot) = self.slot().await else { break false };
+            let Some(permit) = self.permit().await else { break false };
             match self.next().await {
-                Frame::Line(line) => self.take(line, slot).await,
+                Frame::Line(line) => self.take(line, self.slot(permit)).await,
                 Frame::TooLong { actual } => {
                     let limit = self.shared.options.line_bytes_max;
                     let message = format!("the line has more than {limit} bytes (socket.line_bytes_max); closing");
                     let fault = Fault::too_large(message, limit, actual);
-                    self.reply(Some(Id::null()), Err(fault), slot).await;
+                    self.reply(Some(Id::null()), Err(fault), self.slot(permit)).await;
                     break true;
                 }
                 Frame::End => break false,
@@ -204,7 +205,7 @@ impl Connection {
     }
 
     /// Room for one more pending request; `None` if the server stops first.
-    async fn slot(&mut self) -> Option<Slot> {
+    async fn permit(&mut self) -> Option<OwnedSemaphorePermit> {
         let permit = Arc::clone(&self.slots).acquire_owned();
         let gone = async {
             gone(self.reader.stream()).await;
@@ -215,18 +216,23 @@ impl Connection {
         tokio::select! {
             biased;
             () = self.shared.reached(Phase::Finishing) => None,
-            permit = permit => Some(Slot {
-                _permit: permit.expect("nobody closes the semaphore"),
-                activity: Arc::clone(&self.activity),
-            }),
+            permit = permit => Some(permit.expect("nobody closes the semaphore")),
             () = gone => None,
+        }
+    }
+
+    fn slot(&self, permit: OwnedSemaphorePermit) -> Slot {
+        Slot {
+            _permit: permit,
+            _under_way: self.activity.begin(),
         }
     }
 
     /// What the client sends next, or the end: also the server's and that of its patience.
     async fn next(&mut self) -> Frame {
+        let idle = self.shared.options.idle;
         loop {
-            let deadline = self.activity.last() + self.shared.options.idle;
+            let deadline = self.activity.idle_since().unwrap_or_else(time::Instant::now) + idle;
             tokio::select! {
                 biased;
                 () = self.shared.reached(Phase::Finishing) => return Frame::End,
@@ -236,11 +242,7 @@ impl Connection {
                 }),
                 () = time::sleep_until(deadline) => {}
             }
-            // One slot is held for the request that is waited for.
-            let pending = self.shared.options.requests_in_flight_max.max(1) - self.slots.available_permits() - 1;
-            if pending > 0 || !self.subscriptions.is_empty() {
-                self.activity.touch();
-            } else if self.activity.last().elapsed() >= self.shared.options.idle {
+            if self.activity.idle_since().is_some_and(|since| since.elapsed() >= idle) {
                 tracing::debug!("closing an idle connection");
                 return Frame::End;
             }
@@ -248,7 +250,6 @@ impl Connection {
     }
 
     async fn take(&mut self, line: Line, slot: Slot) {
-        self.activity.touch();
         let length = line.bytes.len();
         let Read {
             request: Request { id, asked, .. },
@@ -351,6 +352,7 @@ impl Connection {
         }
         // Its queue is paid for before it fills.
         let queue = self.account.charged(capacity * size_of::<usize>() + SUBSCRIPTION_BYTES);
+        let under_way = self.activity.begin();
         let result = super::service::reply(&serde_json::json!({ "subscription": subscription.id() }));
         let (stop, stopped) = oneshot::channel();
         self.subscriptions.insert(subscription.id(), stop);
@@ -358,7 +360,7 @@ impl Connection {
         let forwarding = forward(subscription, self.lines.clone(), Arc::clone(&self.account), stopped);
         self.tasks.spawn(async move {
             forwarding.await;
-            drop(queue);
+            drop((queue, under_way));
         });
     }
 

@@ -23,6 +23,8 @@ pub struct Options {
     pub given_back: fn(),
     /// A connection without a pending request or a subscription is closed after this long without a line.
     pub idle: Duration,
+    /// Or after this long, the one that has been silent longest first, if another client wants its place.
+    pub makes_way: Duration,
     /// A connection that takes none of its output for this long is closed.
     pub write_timeout: Duration,
     /// Waiting events per subscription; what is more is told as `lagged`.
@@ -47,6 +49,7 @@ impl Default for Options {
             buffered_bytes_max: 48 << 20,
             given_back: || {},
             idle: Duration::from_secs(600),
+            makes_way: Duration::from_secs(5),
             write_timeout: Duration::from_secs(30),
             events_queued_max: 1_024,
             requests_in_flight_max: 64,

@@ -66,36 +66,53 @@ impl Outgoing {
 /// A pending request.
 pub(super) struct Slot {
     pub(super) _permit: OwnedSemaphorePermit,
-    pub(super) activity: Arc<Activity>,
+    pub(super) _under_way: UnderWay,
 }
 
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.activity.touch();
-    }
+/// What goes on between a client and the daemon.
+pub(super) struct Activity(Mutex<Moment>);
+
+struct Moment {
+    /// Pending requests and subscriptions.
+    under_way: usize,
+    /// When the last of them ended, or the connection came.
+    last: Instant,
 }
 
-/// When something was last asked or answered.
-pub(super) struct Activity(Mutex<Instant>);
+/// A pending request or a subscription, until it is dropped.
+pub(super) struct UnderWay(Arc<Activity>);
 
 impl Default for Activity {
     fn default() -> Self {
-        Self(Mutex::new(Instant::now()))
+        Self(Mutex::new(Moment {
+            under_way: 0,
+            last: Instant::now(),
+        }))
     }
 }
 
 impl Activity {
-    /// When it was.
-    pub(super) fn last(&self) -> Instant {
-        *self.moment()
+    pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
+        self.moment().under_way += 1;
+        UnderWay(Arc::clone(self))
     }
 
-    pub(super) fn touch(&self) {
-        *self.moment() = Instant::now();
+    /// Since when nothing has been under way; `None` while something is.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let moment = self.moment();
+        (moment.under_way == 0).then_some(moment.last)
     }
 
-    fn moment(&self) -> MutexGuard<'_, Instant> {
+    fn moment(&self) -> MutexGuard<'_, Moment> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut moment = self.0.moment();
+        moment.under_way -= 1;
+        moment.last = Instant::now();
     }
 }
 

@@ -1,5 +1,6 @@
 //! Accepts connections, tells who is an admin, and ends them all when the daemon stops.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time;
 
 use super::connection::{self, Phase, Shared};
@@ -15,8 +16,9 @@ use super::fault::{Fault, Kind};
 use super::hub::Hub;
 use super::ledger::Ledger;
 use super::lines;
-use super::listener::{Bound, Connections};
+use super::listener::{Bound, Connected, Connections};
 use super::options::Options;
+use super::outgoing::Activity;
 use super::seldom::Seldom;
 use super::service::{Role, Service};
 use super::turns::Common;
@@ -52,6 +54,9 @@ pub async fn run(
         connections,
         own_uid,
         refusals: Seldom::default(),
+        farewells: Seldom::default(),
+        open: JoinSet::new(),
+        guests: HashMap::new(),
         shared: Arc::new(Shared {
             service,
             hub,
@@ -63,14 +68,14 @@ pub async fn run(
             phase: phases,
         }),
     };
-    let mut open = JoinSet::new();
-    accept(&listener, &mut door, &mut open, shutdown).await;
+    accept(&listener, &mut door, shutdown).await;
     drop(listener);
     if let Some(file) = &file {
         file.remove();
     }
     phase.send_replace(Phase::Finishing);
     let grace = door.shared.options.grace;
+    let mut open = door.open;
     if time::timeout(grace, all_ended(&mut open)).await.is_err() {
         phase.send_replace(Phase::Over);
         if time::timeout(FLUSH, all_ended(&mut open)).await.is_err() {
@@ -85,21 +90,16 @@ fn room_units(bytes: usize) -> usize {
     (bytes / ROOM_UNIT_BYTES).clamp(1, u32::MAX as usize)
 }
 
-async fn accept(
-    listener: &UnixListener,
-    door: &mut Door,
-    open: &mut JoinSet<()>,
-    shutdown: impl Future<Output = ()> + Send,
-) {
+async fn accept(listener: &UnixListener, door: &mut Door, shutdown: impl Future<Output = ()> + Send) {
     let mut shutdown = pin!(shutdown);
     let mut failures = Seldom::default();
     loop {
         tokio::select! {
             biased;
             () = &mut shutdown => return,
-            Some(ended) = open.join_next() => told(ended),
+            Some(ended) = door.open.join_next_with_id() => door.left(ended),
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => door.admit(stream, open),
+                Ok((stream, _)) => door.admit(stream).await,
                 Err(error) => {
                     if let Some(times) = failures.happened(Instant::now()) {
                         tracing::warn!(%error, times, "connections cannot be accepted and wait");
@@ -130,34 +130,96 @@ struct Door {
     connections: Connections,
     own_uid: u32,
     refusals: Seldom,
+    farewells: Seldom,
+    open: JoinSet<()>,
+    /// Whoever is in `open`.
+    guests: HashMap<task::Id, Guest>,
     shared: Arc<Shared>,
 }
 
+/// A connection that is served.
+struct Guest {
+    activity: Arc<Activity>,
+    serving: AbortHandle,
+}
+
 impl Door {
-    fn admit(&mut self, stream: UnixStream, open: &mut JoinSet<()>) {
-        let max = self.shared.options.connections_max;
-        let Some(connected) = self.connections.enter(max) else {
-            if let Some(times) = self.refusals.happened(Instant::now()) {
-                tracing::warn!(
-                    max,
-                    times,
-                    "clients are refused: there are as many connections as there may be"
-                );
-            }
-            let message = format!("there are {max} connections already, the limit (socket.connections_max)");
-            let busy = Fault::new(Kind::Busy, message).with("retry_after_ms", RETRY_AFTER_MS);
-            // A new connection's buffer is empty: the line fits, or the client is gone.
-            if let Err(error) = stream.try_write(&lines::fault(&Id::null(), &busy)) {
-                tracing::debug!(%error, "a refused connection was not told why");
-            }
-            return;
+    async fn admit(&mut self, stream: UnixStream) {
+        let Some(connected) = self.place().await else {
+            return self.refuse(&stream);
         };
         let role = self.role(&stream);
-        let shared = Arc::clone(&self.shared);
-        open.spawn(async move {
-            connection::serve(stream, role, shared).await;
+        let (activity, shared) = (Arc::<Activity>::default(), Arc::clone(&self.shared));
+        let served = connection::serve(stream, role, Arc::clone(&activity), shared);
+        let serving = self.open.spawn(async move {
+            served.await;
             drop(connected);
         });
+        self.guests.insert(serving.id(), Guest { activity, serving });
+    }
+
+    /// A place for one more; if all are taken, that of whoever has been idle longest.
+    async fn place(&mut self) -> Option<Connected> {
+        let max = self.shared.options.connections_max;
+        loop {
+            if let Some(place) = self.connections.enter(max) {
+                return Some(place);
+            }
+            // Who has gone by himself must not be taken for one who is idle.
+            let ended = match self.open.try_join_next_with_id() {
+                Some(ended) => ended,
+                None => {
+                    self.idle_longest()?.serving.abort();
+                    if let Some(times) = self.farewells.happened(Instant::now()) {
+                        tracing::warn!(
+                            max,
+                            times,
+                            "idle connections are closed for new ones: there are as many as there may be"
+                        );
+                    }
+                    // Nothing is under way there, so that it takes no time.
+                    self.open.join_next_with_id().await?
+                }
+            };
+            self.left(ended);
+        }
+    }
+
+    /// Who has been idle longest, if for long enough to make way.
+    fn idle_longest(&self) -> Option<&Guest> {
+        let guests = self.guests.values();
+        let idle = guests.filter_map(|guest| Some((guest.activity.idle_since()?, guest)));
+        let (since, guest) = idle.min_by_key(|(since, _)| *since)?;
+        (since.elapsed() >= self.shared.options.makes_way).then_some(guest)
+    }
+
+    fn left(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+        let id = match &ended {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        };
+        self.guests.remove(&id);
+        told(ended.map(drop));
+    }
+
+    fn refuse(&mut self, stream: &UnixStream) {
+        let max = self.shared.options.connections_max;
+        if let Some(times) = self.refusals.happened(Instant::now()) {
+            tracing::warn!(
+                max,
+                times,
+                "clients are refused: there are as many connections as there may be, and none is idle"
+            );
+        }
+        let idle_s = self.shared.options.makes_way.as_secs();
+        let message = format!(
+            "there are {max} connections already, the limit (socket.connections_max), and none has been idle for {idle_s} s"
+        );
+        let busy = Fault::new(Kind::Busy, message).with("retry_after_ms", RETRY_AFTER_MS);
+        // A new connection's buffer is empty: the line fits, or the client is gone.
+        if let Err(error) = stream.try_write(&lines::fault(&Id::null(), &busy)) {
+            tracing::debug!(%error, "a refused connection was not told why");
+        }
     }
 
     fn role(&self, stream: &UnixStream) -> Role {

@@ -184,6 +184,27 @@ fn one_connection_too_many_is_told_so_and_closed() {
 }
 
 #[test]
+fn where_idle_clients_have_all_places_an_operator_gets_in_within_seconds() {
+    let house = House::of(World::simulated(FOREVER_MS).set("socket.connections_max=2"));
+    let mut watching = house.connect();
+    watching.call("events.subscribe", json!({})).unwrap();
+    let mut idle = Raw::connect(&house);
+    let (mut operator, status) = crate::common::eventually("there is a place", || {
+        let mut operator = Raw::connect(&house);
+        std::io::Write::write_all(&mut operator.writer(), request(1, "status", json!({})).as_bytes()).ok()?;
+        let line = operator.line().filter(|line| line.contains("result"))?;
+        Some((operator, line))
+    });
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["result"]["connections"], 2);
+    assert_eq!(idle.line(), None, "closed");
+    let interview = json!({"interview_id": "y", "answers": []});
+    operator.send(request(2, "interview.open", json!({"interview": interview})).as_bytes());
+    assert!(operator.line().unwrap().contains("\"created\":true"));
+    assert_eq!(watching.event()["interview_id"], "y");
+}
+
+#[test]
 fn the_socket_is_for_its_owner_and_group() {
     let house = House::simulated(FOREVER_MS);
     let metadata = std::fs::metadata(&house.daemon.socket).unwrap();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
+use tokio::time;
 
 use super::{Daemon, Peer, kind, until};
 
@@ -65,6 +66,118 @@ async fn one_connection_too_many_is_told_that_the_daemon_is_busy() {
     let [first, _second] = peers;
     drop(first);
     until("there is room again", || daemon.connections.count() == 1).await;
+    assert!(daemon.peer().await.ask("hello", json!({})).await["result"].is_object());
+}
+
+#[tokio::test]
+async fn where_all_places_are_taken_whoever_has_been_idle_longest_makes_way() {
+    let makes_way = Duration::from_millis(200);
+    let daemon = Daemon::with(|options| (options.connections_max, options.makes_way) = (3, makes_way)).await;
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        let mut peer = daemon.peer().await;
+        peer.ask("hello", json!({})).await;
+        peers.push(peer);
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    time::sleep(makes_way).await;
+    peers[0].ask("hello", json!({})).await;
+    peers[1].send("{\"a partial line is no sign of life").await;
+    let mut newcomer = daemon.peer().await;
+    assert!(newcomer.ask("hello", json!({})).await["result"].is_object());
+    assert_eq!(
+        peers[1].line().await,
+        None,
+        "it is closed as whoever is idle for too long"
+    );
+    for staying in [0, 2] {
+        assert!(peers[staying].ask("hello", json!({})).await["result"].is_object());
+    }
+    assert_eq!(daemon.connections.count(), 3);
+}
+
+#[tokio::test]
+async fn nobody_who_waits_for_something_makes_way() {
+    let makes_way = Duration::from_millis(20);
+    let daemon = Daemon::with(|options| (options.connections_max, options.makes_way) = (4, makes_way)).await;
+    let [mut waiting, mut watching, mut leaving, mut stalling] = [
+        daemon.peer().await,
+        daemon.peer().await,
+        daemon.peer().await,
+        daemon.peer().await,
+    ];
+    let wait = |timeout_ms: u64| json!({"interview_id": "x", "timeout_ms": timeout_ms});
+    waiting.request(1, "report.wait", wait(1_500)).await;
+    leaving.request(1, "report.wait", wait(1_500)).await;
+    leaving.half_close().await;
+    watching.ask("events.subscribe", json!({})).await;
+    // Its reply is not read yet.
+    stalling
+        .request(1, "report.get", json!({"interview_id": "3000000"}))
+        .await;
+    time::sleep(10 * makes_way).await;
+    let refusal = daemon.peer().await.reply().await;
+    assert_eq!(kind(&refusal), "busy");
+    daemon.publish("x", 1);
+    assert_eq!(watching.reply().await["method"], "event");
+    for peer in [&mut waiting, &mut leaving, &mut stalling] {
+        assert!(peer.reply().await["error"].is_null());
+    }
+}
+
+#[tokio::test]
+async fn as_many_newcomers_get_in_as_there_are_idle_clients_and_never_are_there_too_many() {
+    let makes_way = Duration::from_millis(300);
+    let daemon = Daemon::with(|options| (options.connections_max, options.makes_way) = (8, makes_way)).await;
+    let mut idle = Vec::new();
+    for _ in 0..8 {
+        let mut peer = daemon.peer().await;
+        peer.ask("hello", json!({})).await;
+        idle.push(peer);
+    }
+    time::sleep(2 * makes_way).await;
+    let mut waiting = Vec::new();
+    for _ in 0..9 {
+        let mut peer = daemon.peer().await;
+        // Who is refused may be closed before he has said anything.
+        let wait = json!({"jsonrpc": "2.0", "id": 1, "method": "report.wait", "params": {"interview_id": "x", "timeout_ms": 1500}});
+        let _ = peer.write.write_all(format!("{wait}\n").as_bytes()).await;
+        waiting.push(peer);
+        assert!(daemon.connections.count() <= 8);
+    }
+    for mut peer in idle {
+        assert_eq!(peer.line().await, None);
+    }
+    let mut refused = waiting.pop().unwrap();
+    assert_eq!(kind(&refused.reply().await), "busy");
+    for mut peer in waiting {
+        assert_eq!(peer.reply().await["result"]["waited"], 1500);
+    }
+}
+
+#[tokio::test]
+async fn the_door_waits_for_nobody_who_has_gone_already() {
+    let daemon = Daemon::with(|options| (options.connections_max, options.makes_way) = (2, Duration::ZERO)).await;
+    let path = daemon.path.clone();
+    let storm: Vec<_> = (0..4)
+        .map(|_| {
+            let path = path.clone();
+            tokio::spawn(async move {
+                for _ in 0..200 {
+                    let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+                    // It may be closed at any moment, before and after it has been heard.
+                    let _ = stream
+                        .write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\"}\n")
+                        .await;
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for client in storm {
+        client.await.unwrap();
+    }
+    until("all have gone", || daemon.connections.count() == 0).await;
     assert!(daemon.peer().await.ask("hello", json!({})).await["result"].is_object());
 }
 
