@@ -198,6 +198,7 @@ fn planned() -> Planned {
         device: "cpu".into(),
         device_index: 0,
         memory_bytes: 0,
+        threads: 1,
         slots: SLOTS,
         narrative_takes: 0,
         allowance: Allowance::default(),

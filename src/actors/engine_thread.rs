@@ -32,6 +32,8 @@ pub struct Planned {
     pub device_index: u32,
     /// Most that ONNX Runtime may use of a card.
     pub memory_bytes: u64,
+    /// Of the processor, which computes with as many.
+    pub threads: usize,
     /// Answers that it scores at a time.
     pub slots: usize,
     /// Of these, what the narrative's slot lies over: none of them begins while a narrative waits or is written. 0 where that has memory of its own.

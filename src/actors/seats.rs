@@ -134,10 +134,11 @@ impl Member {
         self.resizing.map_or(self.plan.slots, |had| had.max(self.plan.slots))
     }
 
-    /// Whether it cannot become what is wanted: it has another model, or the narrative's memory lies elsewhere.
+    /// Whether it cannot become what is wanted: it has another model, the narrative's memory lies elsewhere, or it computes with too many threads beside
+    /// others, or too few without them.
     fn is_outdated(&self, wanted: &Planned, setup: &Arc<Setup>) -> bool {
-        let is_shared = |plan: &Planned| plan.narrative_takes > 0;
-        !Arc::ptr_eq(&self.setup, setup) || is_shared(&self.plan) != is_shared(wanted)
+        let made_with = |plan: &Planned| (plan.narrative_takes > 0, plan.threads);
+        !Arc::ptr_eq(&self.setup, setup) || made_with(&self.plan) != made_with(wanted)
     }
 
     /// Whether it may have such work now. Until it has the slots that the plan gives it, nothing is begun: it may be out of memory.

@@ -38,7 +38,7 @@ impl Subject {
         let settings = Settings::new(config).map_err(|error| BenchError::Load(error.to_string()))?;
         let loaded = bring_up(&settings, &|_| 0).map_err(BenchError::Load)?;
         let manifest = manifest(&settings)?;
-        let engines = planned(&loaded.plan);
+        let engines = planned(&loaded.plan, settings.threads());
         let model = loaded
             .setup
             .factory
@@ -65,7 +65,7 @@ impl Subject {
                 weights_bytes: manifest.weights_bytes,
                 kv_bytes_per_token: loaded.footprint.kv_bytes_per_token(),
             },
-            threads: settings.threads().unwrap_or(cores),
+            threads: engines[0].threads,
             loaded,
             left_out,
             load_s,

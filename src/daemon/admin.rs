@@ -10,7 +10,7 @@ use super::{Condition, Daemon, Settings};
 use crate::actors::memory::Meter;
 use crate::actors::message::Provide;
 use crate::actors::pool::{Adopt, SetAttempts};
-use crate::config::{self, AutoOr};
+use crate::config::{self, AutoOr, PoolSection};
 use crate::hardware::devices::{Device, DeviceKind, detect};
 use crate::hardware::held;
 use crate::socket::call::{Count, ResizeParams};
@@ -28,6 +28,13 @@ const LIGHT: [&str; 8] = [
     "scoring.answer_timeout_s",
     "runtime.step_timeout_s",
 ];
+
+/// Whether a model that there is not yet may still be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Search {
+    GoesOn,
+    IsOver,
+}
 
 impl Daemon {
     /// Looks for a model and hands it to the pool, or remembers why there is none.
@@ -47,45 +54,50 @@ impl Daemon {
         let found = match tokio::time::timeout(limit, &mut search).await {
             Ok(found) => found,
             Err(_) => {
-                self.stay_without(format!(
+                let problem = format!(
                     "the model of {} has been looked for for more than {} s (twice runtime.step_timeout_s): its disk, ONNX Runtime's or the \
                      device may not answer; it goes on once they do",
                     path.display(),
                     limit.as_secs()
-                ));
+                );
+                self.stay_without(problem, Search::GoesOn);
                 search.await
             }
         };
-        match found {
-            Ok(Ok(loaded)) => self.adopt(loaded, None),
-            Ok(Err(problem)) => self.stay_without(format!(
-                "{problem}; once that is mended, `interviewd config reload` has the daemon look again"
-            )),
-            Err(panic) => self.stay_without(format!("looking for the model failed: {panic}")),
-        }
+        let problem = match found {
+            Ok(Ok(loaded)) => return self.adopt(loaded, None),
+            Ok(Err(problem)) => {
+                format!("{problem}; once that is mended, `interviewd config reload` has the daemon look again")
+            }
+            Err(panic) => format!("looking for the model failed: {panic}"),
+        };
+        self.stay_without(problem, Search::IsOver);
     }
 
-    fn stay_without(&self, problem: String) {
+    pub(super) fn stay_without(&self, problem: String, search: Search) {
         tracing::error!(
             reason = problem,
             "degraded: there is no model; interviews are accepted and held"
         );
-        self.condition_mut().problem = Some(problem);
+        let mut condition = self.condition_mut();
+        (condition.problem, condition.is_late) = (Some(problem), search == Search::GoesOn);
     }
 
     /// `problem`: why this is not the model that is configured.
     fn adopt(&self, loaded: Loaded, problem: Option<String>) {
+        let settings = self.settings();
         self.reports.do_send(Provide {
             making: Arc::clone(&loaded.setup.making),
         });
         self.pool.do_send(Adopt {
             setup: Arc::clone(&loaded.setup),
-            actors: planned(&loaded.plan),
-            attempts_max: self.settings().config.scoring.max_attempts,
+            actors: planned(&loaded.plan, settings.threads()),
+            attempts_max: settings.config.scoring.max_attempts,
         });
         *self.condition_mut() = Condition {
             loaded: Some(loaded),
             problem,
+            is_late: false,
         };
     }
 
@@ -134,20 +146,29 @@ impl Daemon {
         })
     }
 
-    /// Waits until nobody looks for a model, but not for one who takes too long.
+    /// Waits until nobody looks for a model or makes another plan, but not for one who takes too long.
     async fn until_found(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Fault> {
-        let too_long = |problem: Option<String>| {
-            let why = problem.unwrap_or_else(|| "it takes too long".to_owned());
-            Fault::conflict(format!("there is no new plan while a model is looked for: {why}"))
+        // What else is wrong is not what is waited for.
+        let late = || {
+            let condition = self.condition();
+            condition.problem.filter(|_| condition.is_late)
         };
-        match (self.loading.try_lock(), self.condition().problem) {
-            (Ok(nobody), _) => Ok(nobody),
-            // Who looks begins without a problem, and has one once he is late.
-            (Err(_), Some(late)) => Err(too_long(Some(late))),
-            (Err(_), None) => tokio::time::timeout(self.deadlines.load(), self.loading.lock())
-                .await
-                .map_err(|_| too_long(self.condition().problem)),
+        if let Ok(nobody) = self.loading.try_lock() {
+            return Ok(nobody);
         }
+        let found = match late() {
+            Some(_) => None,
+            None => tokio::time::timeout(self.deadlines.load(), self.loading.lock())
+                .await
+                .ok(),
+        };
+        found.ok_or_else(|| {
+            let what = match late() {
+                Some(late) => format!("a model is looked for: {late}"),
+                None => "a model is looked for or another plan is made: it takes too long".to_owned(),
+            };
+            Fault::conflict(format!("there is no new plan while {what}"))
+        })
     }
 
     pub(super) async fn resize(&self, params: ResizeParams) -> Result<PlanView, Fault> {
@@ -165,10 +186,11 @@ impl Daemon {
             Count::Auto => AutoOr::Auto,
             Count::Number(number) => AutoOr::Value(number),
         };
-        let pool = &mut settings.config.pool;
-        pool.actors = params.actors.map_or(pool.actors, number);
-        pool.slots_per_actor = params.slots_per_actor.map_or(pool.slots_per_actor, number);
-        let wanted = pool.clone();
+        let set_in = |pool: &mut PoolSection| {
+            pool.actors = params.actors.map_or(pool.actors, number);
+            pool.slots_per_actor = params.slots_per_actor.map_or(pool.slots_per_actor, number);
+        };
+        set_in(&mut settings.config.pool);
         let (meter, footprint) = (self.meter_in_use().await, loaded.footprint.clone());
         let planning = tokio::task::spawn_blocking(move || {
             let detected = Arc::new(detect());
@@ -187,7 +209,7 @@ impl Daemon {
         let refuse = |text| Fault::new(Kind::InvalidParams, text);
         (loaded.detected, loaded.plan) = planned.map_err(refuse)?;
         let view = plan_view(&loaded);
-        self.change_settings(|settings| settings.config.pool = wanted);
+        self.change_settings(|settings| set_in(&mut settings.config.pool));
         self.adopt(loaded, problem);
         Ok(view)
     }
@@ -226,16 +248,17 @@ fn held_of(device: &Device, meter: Option<&Meter>) -> u64 {
 }
 
 fn plan_view(loaded: &Loaded) -> PlanView {
-    let actors = planned(&loaded.plan).into_iter().map(|planned| PlannedActor {
-        device: planned.device,
-        slots: planned.slots,
+    let plan = &loaded.plan;
+    let actors = plan.actors.iter().map(|actor| PlannedActor {
+        device: name_of(plan.device, actor.device_index),
+        slots: actor.slots as usize,
     });
     PlanView {
-        device: match loaded.plan.device {
+        device: match plan.device {
             DeviceKind::Cuda => "cuda".to_owned(),
             DeviceKind::Cpu => "cpu".to_owned(),
         },
         actors: actors.collect(),
-        explanation: loaded.plan.explanation.clone(),
+        explanation: plan.explanation.clone(),
     }
 }

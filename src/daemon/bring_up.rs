@@ -91,7 +91,7 @@ pub fn bring_up(settings: &Settings, ours: &dyn Fn(&Device) -> u64) -> Result<Lo
         Some(simulated) => (Arc::new(simulated_factory(simulated, &folder)), "none".to_owned()),
         None => {
             let runtime = steps::runtime(settings, plan.device == DeviceKind::Cuda)?;
-            let factory = onnx_factory(settings, &folder, &plan, runtime.library);
+            let factory = onnx_factory(&folder, &plan, runtime.library);
             if plan.device == DeviceKind::Cpu && !factory.measures_tile() {
                 tracing::info!(
                     "the query tile is taken from model.json: measuring it with so large a model would take too long"
@@ -209,8 +209,14 @@ pub(super) fn name_of(kind: DeviceKind, index: u32) -> String {
     }
 }
 
-/// What the pool is told of a plan.
-pub fn planned(plan: &Plan) -> Vec<Planned> {
+/// What the pool is told of a plan. `threads`: how many of the processor's each engine has, if that was chosen; otherwise they share them.
+pub fn planned(plan: &Plan, threads: Option<usize>) -> Vec<Planned> {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = match plan.device {
+        // It is the card that computes.
+        DeviceKind::Cuda => 1,
+        DeviceKind::Cpu => threads.unwrap_or_else(|| cores().div_ceil(plan.actors.len().max(1))),
+    };
     plan.actors
         .iter()
         .map(|actor| Planned {
@@ -218,6 +224,7 @@ pub fn planned(plan: &Plan) -> Vec<Planned> {
             device_index: actor.device_index,
             // What CUDA itself takes lies outside of ONNX Runtime's arena, which this limits.
             memory_bytes: actor.budget_bytes.saturating_sub(CUDA_CONTEXT_MIB << 20),
+            threads,
             slots: actor.slots as usize,
             narrative_takes: actor.narrative_takes as usize,
             allowance: Allowance {
@@ -244,15 +251,13 @@ pub(super) fn simulated(folder: &Path) -> Result<Option<SimulatedModel>, String>
 }
 
 /// `library`: ONNX Runtime's.
-pub(super) fn onnx_factory(settings: &Settings, folder: &ModelFolder, plan: &Plan, library: PathBuf) -> OnnxFactory {
+pub(super) fn onnx_factory(folder: &ModelFolder, plan: &Plan, library: PathBuf) -> OnnxFactory {
     let manifest = &folder.manifest;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     OnnxFactory {
         library,
         folder: folder.path.clone(),
         hash: folder.hash.clone(),
         device: plan.device,
-        threads: settings.threads().unwrap_or(cores.div_ceil(plan.actors.len().max(1))),
         geometry: Geometry {
             layers: manifest.layers,
             kv_heads: manifest.kv_heads,
@@ -274,7 +279,6 @@ pub(super) struct OnnxFactory {
     /// What the folder's hash was when it was checked.
     hash: String,
     device: DeviceKind,
-    threads: usize,
     geometry: Geometry,
     /// Most slots that a decode may span.
     rows_max: usize,
@@ -299,7 +303,9 @@ impl OnnxFactory {
             return Err(reason.into());
         }
         let provider = match self.device {
-            DeviceKind::Cpu => Provider::Cpu { threads: self.threads },
+            DeviceKind::Cpu => Provider::Cpu {
+                threads: planned.threads,
+            },
             DeviceKind::Cuda => Provider::Cuda {
                 device: planned.device_index,
                 memory_limit_bytes: Some(planned.memory_bytes),
@@ -381,31 +387,38 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    fn actor(narrative_takes: u32, kv_mib: u64) -> ActorPlan {
+        ActorPlan {
+            device_index: 0,
+            device_name: "CPU".to_owned(),
+            slots: 5,
+            slot_tokens: 1_024,
+            narrative_slots: 1,
+            narrative_tokens: 2_176,
+            narrative_takes,
+            weights_bytes: 4_000 * MIB,
+            kv_bytes: kv_mib * MIB,
+            workspace_bytes: 600 * MIB,
+            budget_bytes: 6_000 * MIB,
+            slot_bytes: 128 * MIB,
+            narrative_bytes: 272 * MIB,
+            reserve_bytes: 128 * MIB,
+            limited_by: SlotLimit::Memory,
+        }
+    }
+
+    fn plan_of(device: DeviceKind, actors: Vec<ActorPlan>) -> Plan {
+        Plan {
+            device,
+            actors,
+            explanation: String::new(),
+        }
+    }
+
     #[test]
     fn an_engine_knows_what_its_narrative_takes_where_that_has_memory_of_its_own_and_where_not() {
         for (narrative_takes, kv_mib) in [(0, 5 * 128 + 272), (3, 5 * 128)] {
-            let actor = ActorPlan {
-                device_index: 0,
-                device_name: "CPU".to_owned(),
-                slots: 5,
-                slot_tokens: 1_024,
-                narrative_slots: 1,
-                narrative_tokens: 2_176,
-                narrative_takes,
-                weights_bytes: 4_000 * MIB,
-                kv_bytes: kv_mib * MIB,
-                workspace_bytes: 600 * MIB,
-                budget_bytes: 6_000 * MIB,
-                slot_bytes: 128 * MIB,
-                narrative_bytes: 272 * MIB,
-                reserve_bytes: 128 * MIB,
-                limited_by: SlotLimit::Memory,
-            };
-            let plan = Plan {
-                device: DeviceKind::Cpu,
-                actors: vec![actor],
-                explanation: String::new(),
-            };
+            let plan = plan_of(DeviceKind::Cpu, vec![actor(narrative_takes, kv_mib)]);
             let expected = Allowance {
                 bytes: 6_000 * MIB,
                 fixed_bytes: 4_600 * MIB,
@@ -414,7 +427,23 @@ mod tests {
                 is_shared: narrative_takes > 0,
                 on_use: true,
             };
-            assert_eq!(planned(&plan)[0].allowance, expected);
+            assert_eq!(planned(&plan, None)[0].allowance, expected);
+        }
+    }
+
+    #[test]
+    fn however_many_engines_a_plan_has_they_share_the_processors_threads_unless_a_number_was_chosen() {
+        let cores = std::thread::available_parallelism().unwrap().get();
+        let threads = |device, engines: usize, chosen| -> Vec<usize> {
+            let plan = plan_of(device, vec![actor(0, 912); engines]);
+            planned(&plan, chosen).iter().map(|engine| engine.threads).collect()
+        };
+        for engines in 1..=2 * cores {
+            let shared = threads(DeviceKind::Cpu, engines, None);
+            let all: usize = shared.iter().sum();
+            assert!((cores..cores + engines).contains(&all), "{all} of {cores}");
+            assert_eq!(threads(DeviceKind::Cpu, engines, Some(3)), vec![3; engines]);
+            assert_eq!(threads(DeviceKind::Cuda, engines, Some(3)), vec![1; engines]);
         }
     }
 }

@@ -95,8 +95,10 @@ pub struct Daemon {
 #[derive(Clone, Default)]
 struct Condition {
     loaded: Option<Loaded>,
-    /// Why there is none.
+    /// Why there is none, or not the one that is configured.
     problem: Option<String>,
+    /// Whether that is only that it is still looked for.
+    is_late: bool,
 }
 
 impl Daemon {

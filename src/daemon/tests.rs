@@ -1,6 +1,7 @@
 //! Requests as they come from the socket, with a disk that a test decides about: one that fails, one that is damaged, one that holds many interviews.
 
 mod doubts;
+mod plans;
 
 use std::path::Path;
 use std::pin::pin;
@@ -11,8 +12,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::admin::Search;
 use super::building::{build, ordinary};
 use super::{Daemon, Settings};
+use crate::actors::pool::StartEngine;
 use crate::config::{Config, Source};
 use crate::domain::ids::InterviewId;
 use crate::domain::interview::{AnswerDraft, Draft};
@@ -26,16 +29,20 @@ use crate::store::{Options, Store};
 
 /// A daemon without a model, as far as requests see it.
 pub(super) async fn daemon(folder: &Path, store: Store) -> Arc<Daemon> {
-    let source = Source {
+    let settings = Settings::new(Config::default()).unwrap();
+    let surroundings = ordinary(Connections::default());
+    build(settings, source(folder), store, surroundings, watch::channel(None).0)
+}
+
+/// A configuration that is read from this folder.
+fn source(folder: &Path) -> Source {
+    Source {
         config: None,
         environment: Vec::new(),
         directory: folder.to_owned(),
         system_file: folder.join("none.toml"),
         sets: Vec::new(),
-    };
-    let settings = Settings::new(Config::default()).unwrap();
-    let surroundings = ordinary(Connections::default());
-    build(settings, source, store, surroundings, watch::channel(None).0)
+    }
 }
 
 async fn ask(daemon: &Arc<Daemon>, call: Call) -> Result<Value, Fault> {
@@ -144,28 +151,6 @@ async fn deleting_what_cannot_be_read_any_more_stops_its_work() {
     };
     assert_eq!(ask(&daemon, delete).await.unwrap()["deleted"], true);
     until_queued(&daemon, 1).await;
-}
-
-#[actix::test]
-async fn no_new_plan_waits_for_a_search_that_does_not_end() {
-    tokio::time::pause();
-    let folder = tempfile::tempdir().unwrap();
-    let daemon = daemon(folder.path(), store(folder.path())).await;
-    let resize = || daemon.call(Role::Admin, Call::Resize(ResizeParams::default()));
-    let refused = async || resize().await.unwrap_err().message;
-    let searching = daemon.loading.lock().await;
-    // It is not late yet, and becomes so while this waits.
-    assert!(refused().await.contains("it takes too long"));
-    daemon.condition_mut().problem = Some("the disk does not answer".to_owned());
-    let before = tokio::time::Instant::now();
-    assert!(
-        refused()
-            .await
-            .contains("while a model is looked for: the disk does not answer")
-    );
-    assert_eq!(before.elapsed(), Duration::ZERO, "it is known already");
-    drop(searching);
-    assert!(refused().await.contains("there is no model to plan for"));
 }
 
 async fn list(daemon: &Arc<Daemon>, limit: usize, after: &Value) -> (Vec<String>, Value) {

@@ -173,6 +173,7 @@ pub fn planned(device: &str, slots: usize) -> Planned {
         device: device.into(),
         device_index: 0,
         memory_bytes: 0,
+        threads: 1,
         slots,
         narrative_takes: 0,
         allowance: Allowance::default(),

@@ -256,6 +256,35 @@ async fn where_the_narrative_comes_to_share_memory_or_to_have_its_own_the_engine
 }
 
 #[actix::test]
+async fn engines_that_come_to_share_the_processor_are_built_anew_with_fewer_threads_each_and_with_more_once_alone() {
+    let with = |threads, slots| Planned {
+        threads,
+        ..planned("cpu", slots)
+    };
+    let (world, setup) = (World::new(), setup("first", Arc::new(NoModel)));
+    world.adopt(&setup, &[with(4, 2)]).await;
+    world.up(0).await;
+    world.submit(1, 3).await;
+    world.adopt(&setup, &[with(2, 2), with(2, 2)]).await;
+    world.write(0, "iv1/a1").await;
+    assert_eq!((world.started(), world.runs(0)), (1, vec!["iv1/a2".to_owned()]));
+    world.write(0, "iv1/a2").await;
+    assert!(world.engine(0).borrow().retired);
+    let threads = |index: usize| world.engine(index).borrow().plan.threads;
+    assert_eq!((world.started(), threads(1), threads(2)), (3, 2, 2));
+    world.up(1).await;
+    world.up(2).await;
+    assert_eq!(world.runs(1), ["iv1/a3"]);
+    world.write(1, "iv1/a3").await;
+    // Other slots for as many threads are had in place.
+    world.adopt(&setup, &[with(2, 3), with(2, 2)]).await;
+    assert_eq!((world.started(), resized(&world, 1)), (3, vec![3]));
+    world.adopt(&setup, &[with(4, 3)]).await;
+    assert_eq!((world.started(), threads(3)), (4, 4));
+    assert_eq!(world.ended(), ["iv1/a1 scored", "iv1/a2 scored", "iv1/a3 scored"]);
+}
+
+#[actix::test]
 async fn where_a_narrative_is_written_in_the_memory_of_answers_fewer_of_them_run_beside_it() {
     let world = World::new();
     let plan = Planned {

@@ -164,7 +164,7 @@ impl Visit<'_> {
 
     /// The model, loaded and looked at. `ready`: whether its files are such that they may be loaded.
     fn model(&mut self, folder: &ModelFolder, detected: &Detected, plan: &Plan, ready: bool) -> Option<Box<dyn Model>> {
-        let engine = planned(plan).into_iter().next()?;
+        let engine = planned(plan, self.settings.threads()).into_iter().next()?;
         let made_up = bring_up::simulated(&folder.path);
         let runs = self.take(Step::Runtime, |settings| {
             let failed = |fault| move |reason| Finding::error(Step::Runtime, fault, reason);
@@ -185,7 +185,7 @@ impl Visit<'_> {
             Runs::Onnx(_) => return None,
             Runs::Nothing(simulated) => return Some(simulated),
         };
-        let factory = bring_up::onnx_factory(self.settings, folder, plan, library);
+        let factory = bring_up::onnx_factory(folder, plan, library);
         let mut model = self.take(Step::Graph, |_| {
             let begun = Instant::now();
             let model = factory.load(&engine, false).map_err(|outage| {
