@@ -117,7 +117,7 @@ fn a_second_daemon_ends_soon_and_says_why_and_the_first_does_not_notice() {
         let output = second.output().unwrap();
         let took = begun.elapsed();
         assert_eq!(output.status.code(), Some(1), "{sets:?}: {}", said(&output));
-        assert!(took < Duration::from_secs(2), "{sets:?}: {took:?}"); // one, on a machine that has time
+        assert!(took < Duration::from_secs(20), "{sets:?}: {took:?}"); // one, on a machine that has time
         for word in words {
             assert!(said(&output).contains(word), "{word} is not in {}", said(&output));
         }

@@ -14,13 +14,14 @@ use tokio::sync::oneshot;
 use super::in_flight::{Place, Trail};
 use super::memory::{Allowance, Meter};
 use super::message::Outage;
+use super::rehearsal::rehearse;
 use super::seats::Newcomer;
 use super::watch::Pulse;
 use crate::crash_points::CrashPoint;
 use crate::domain::privacy::words_of;
 use crate::engine::job::{Failure, Job, JobEvent, JobId, Output};
-use crate::engine::model::{DecodeRow, Model, ModelError, SlotId};
-use crate::engine::{Engine, Options, Phase, SlotView, TokenId};
+use crate::engine::model::{Model, ModelError, SlotId};
+use crate::engine::{Engine, Options, Phase, SlotView};
 use crate::scoring::SCORING_BANK;
 use crate::telemetry::{Counters, Rate};
 
@@ -237,12 +238,13 @@ impl Worker {
 
     fn load(&mut self) -> Result<(), Outage> {
         let Newcomer { plan, rehearses, .. } = &self.plan.newcomer;
-        let mut model = self.plan.factory.build(plan)?;
-        if *rehearses {
-            rehearse(&mut *model)?;
-        }
-        let engine = Engine::new(model, self.plan.options);
+        let model = self.plan.factory.build(plan)?;
+        let mut engine = Engine::new(model, self.plan.options);
         self.plan.pulse.attach(&engine);
+        if *rehearses {
+            self.plan.pulse.set_busy(true);
+            rehearse(&mut engine, self.plan.options.chunk_tokens)?;
+        }
         self.engine = Some(engine);
         self.tell(What::Up {
             held: (self.plan.meter)(&self.plan.newcomer.plan.device).map(|held| held.bytes),
@@ -329,35 +331,6 @@ fn hear(pulse: &Pulse, inbox: &Receiver<Command>, has_work: bool, idle: Idle) ->
     };
     pulse.set_busy(!matches!(command, Err(TryRecvError::Empty)));
     command
-}
-
-/// Has a model read and write a little in an empty slot, for nobody. What it computes is of no interest, as long as it is numbers.
-fn rehearse(model: &mut dyn Model) -> Result<(), Outage> {
-    const TOKENS: [TokenId; 2] = [0; 2];
-    let slot = SlotId {
-        bank: SCORING_BANK,
-        index: 0,
-    };
-    let row = DecodeRow {
-        token: TOKENS[0],
-        past: TOKENS.len(),
-        wanted: true,
-    };
-    let vocabulary = model.shape().vocabulary;
-    let check = |logits: Result<&[f32], ModelError>| match logits? {
-        row if row.len() != vocabulary => {
-            let (there, due) = (row.len(), vocabulary);
-            Err(ModelError::Failed(format!("{there} logits instead of {due}")).into())
-        }
-        row if row.iter().all(|logit| logit.is_finite()) => Ok(()),
-        _ => Err(Failure::NotFinite),
-    };
-    let played = check(model.prefill(slot, 0, &TOKENS, true))
-        .and_then(|()| check(model.decode(SCORING_BANK, slot.index, &[row])));
-    played.map_err(|failure| Outage {
-        out_of_memory: matches!(failure, Failure::Model(ModelError::OutOfMemory { .. })),
-        reason: format!("the engine fails whatever it runs, built anew as well: {failure}"),
-    })
 }
 
 /// After the slots for answers are others, or are gone.

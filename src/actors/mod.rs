@@ -16,6 +16,7 @@ pub mod message;
 pub mod pool;
 pub mod prompts;
 mod queue;
+mod rehearsal;
 pub mod report;
 pub mod room;
 mod seats;

@@ -69,8 +69,13 @@ impl Daemon {
 
     /// Tells what became of everything that was in doubt.
     pub(super) async fn settle_all(&self) {
+        self.settle_noted().await;
         // Whoever was told of a doubt before the store was opened again may not have noted it yet.
         self.turns.pass().await;
+        self.settle_noted().await;
+    }
+
+    async fn settle_noted(&self) {
         let ids: Vec<_> = self.doubts().keys().cloned().collect();
         for id in ids {
             let _ = self.turn_of(&id).await; // what is in doubt again stays so until the next time

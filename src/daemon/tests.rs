@@ -115,7 +115,7 @@ fn store(folder: &Path) -> Store {
 }
 
 async fn until_queued(daemon: &Arc<Daemon>, answers: usize) {
-    for _ in 0..2_000 {
+    for _ in 0..12_000 {
         let status = ask(daemon, Call::Status).await.unwrap();
         if status["queue"]["answers"] == answers {
             return;

@@ -339,16 +339,20 @@ fn entries(mut found: impl Iterator<Item = sled::Result<Entry>>) -> impl Iterato
     iter::from_fn(move || insisting(|| found.next().transpose()).transpose()).map(|entry| Ok(entry?))
 }
 
-/// Tries again where sled has met damage, until it meets the same thrice in a row. Whatever it is asked for, sled now and then moves another page to
+/// So often it is tried at most, for damage in ever other places, or in turns.
+const ATTEMPTS_MAX: usize = 64;
+
+/// Tries again where sled has met damage, until it meets the same thrice in a row, or has met some far too often. Whatever it is asked for, sled now and then moves another page to
 /// free a segment of its log; if that page is damaged, it fails what it was asked for, which has nothing to do with it, and moves on. (Its own thread, if
 /// it is the one that meets it, frees no more segments.)
 fn insisting<T>(mut attempt: impl FnMut() -> sled::Result<T>) -> sled::Result<T> {
     let (mut met, mut times) = (None, 0);
-    loop {
+    for _ in 1..ATTEMPTS_MAX {
         let error = match attempt() {
             Err(error) if is_damage(&error) => error,
             other => return other,
         };
+        // No two errors of the file system are the same to sled.
         times = if met.as_ref() == Some(&error) { times + 1 } else { 1 };
         let same_max = match &error {
             sled::Error::Corruption { at: Some(_), .. } => 3,
@@ -360,6 +364,7 @@ fn insisting<T>(mut attempt: impl FnMut() -> sled::Result<T>) -> sled::Result<T>
         }
         met = Some(error);
     }
+    attempt()
 }
 
 pub(super) fn missing(what: impl Into<String>) -> StoreError {
@@ -388,6 +393,22 @@ mod tests {
             Err(damage(if tries == 1 { 1 } else { 2 }))
         });
         assert_eq!((failed, tries), (Err(damage(2)), 4));
+        // A file that ends too early is another error each time, and two places may take turns.
+        let endless: [fn(u64) -> Error; 2] = [
+            |_| Error::Io(std::io::ErrorKind::UnexpectedEof.into()),
+            |tries| Error::Corruption {
+                at: Some(sled::DiskPtr::Inline(tries % 2)),
+                bt: (),
+            },
+        ];
+        for error in endless {
+            tries = 0;
+            let failed: Result<()> = insisting(|| {
+                tries += 1;
+                Err(error(tries))
+            });
+            assert!(failed.is_err() && tries == ATTEMPTS_MAX as u64);
+        }
         tries = 0;
         let failed: Result<()> = insisting(|| {
             tries += 1;

@@ -41,13 +41,13 @@ impl World {
     }
 
     /// An engine that has to show first that it runs.
-    fn rehearsing(models: Models) -> Self {
+    fn rehearsing(models: Models, deadlines: &Arc<Deadlines>) -> Self {
         let newcomer = Newcomer {
             id: 4,
             plan: planned("cpu", 1),
             rehearses: true,
         };
-        Self::of(newcomer, models, patient())
+        Self::of(newcomer, models, Arc::clone(deadlines))
     }
 
     fn of(newcomer: Newcomer, models: Models, deadlines: Arc<Deadlines>) -> Self {
@@ -216,12 +216,12 @@ async fn an_engine_that_has_to_show_that_it_runs_is_gone_before_it_is_given_work
         (Fault::Failed, "scripted at call"),
         (Fault::NotFinite, "not finite numbers"),
         (Fault::Infinite, "not finite numbers"),
-        (Fault::WrongShape, "logits instead of"),
+        (Fault::WrongShape, "logits where"),
         (Fault::OutOfMemory, "out of memory"),
     ];
     for (fault, text) in faults {
         for call in 1..=2 {
-            let world = World::rehearsing(scripted(When::Call(call), fault));
+            let world = World::rehearsing(scripted(When::Call(call), fault), &patient());
             let reason = world.until_down().await;
             assert!(
                 reason.contains("fails whatever it runs") && reason.contains(text),
@@ -232,8 +232,24 @@ async fn an_engine_that_has_to_show_that_it_runs_is_gone_before_it_is_given_work
             assert!(world.up.borrow().is_empty() && world.models.living() == 0);
         }
     }
-    let world = World::rehearsing(scripted(When::Call(1), Fault::Panic));
+    let world = World::rehearsing(scripted(When::Call(1), Fault::Panic), &patient());
     assert!(world.until_down().await.contains("panicked"));
+}
+
+#[actix::test]
+async fn runs_that_show_whether_an_engine_runs_are_watched_as_those_of_work_are() {
+    for (fault, text) in [
+        (Fault::Hang, "the run was ended before it was complete"),
+        (Fault::Stuck, "its thread is given up"),
+    ] {
+        let deadlines = patient();
+        let world = World::rehearsing(scripted(When::Call(2), fault), &deadlines);
+        until_held_up(&world, 2, &deadlines).await;
+        let reason = world.until_down().await;
+        assert!(reason.contains(text), "{reason}");
+        assert!(world.up.borrow().is_empty());
+        world.models.script.release();
+    }
 }
 
 #[actix::test]
@@ -248,7 +264,7 @@ async fn having_shown_that_it_runs_changes_nothing() {
         }
     };
     let plain = judged(World::new(1, Models::default())).await;
-    let shown = judged(World::rehearsing(Models::default())).await;
+    let shown = judged(World::rehearsing(Models::default(), &patient())).await;
     assert_eq!((&plain.0, &plain.1, plain.2 + 2), (&shown.0, &shown.1, shown.2));
 }
 
@@ -402,15 +418,20 @@ async fn no_prompt_is_made_for_what_was_ended_meanwhile() {
     assert!(undone.reason.contains("ended meanwhile"), "{}", undone.reason);
 }
 
-/// An engine whose second call does that, once it is in that call: until then a step may take as long as it likes, on whatever machine; from then on a
-/// second.
+/// An engine whose second call does that, once it is in that call.
 async fn held_up(fault: Fault) -> (World, Arc<Deadlines>) {
     let deadlines = patient();
     let world = World::within(1, scripted(When::Call(2), fault), Arc::clone(&deadlines));
     world.score(1);
-    until("it is held up", || world.models.script.calls() == 2).await;
-    deadlines.follow(&Deadlines::new(Duration::from_secs(1), PATIENCE));
+    until_held_up(&world, 2, &deadlines).await;
     (world, deadlines)
+}
+
+/// Until it is in that call a step may take as long as it likes, on whatever machine; from then on five seconds, so that one who is told to end it has a
+/// second for that.
+async fn until_held_up(world: &World, call: u64, deadlines: &Deadlines) {
+    until("it is held up", || world.models.script.calls() == call).await;
+    deadlines.follow(&Deadlines::new(Duration::from_secs(5), PATIENCE));
 }
 
 #[actix::test]
@@ -487,7 +508,8 @@ async fn an_engine_that_is_loaded_in_time_is_not_complained_of() {
     let world = World::within(1, Models::default(), Arc::clone(&deadlines));
     until("it is up", || !world.up.borrow().is_empty()).await;
     deadlines.follow(&Deadlines::new(Duration::from_millis(250), PATIENCE));
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    // The first look comes after a second, and those that follow more often.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!((world.late.borrow().len(), world.down.borrow().len()), (0, 0));
 }
 

@@ -114,12 +114,12 @@ async fn a_client_that_never_reads_its_replies_is_closed() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_but_none_that_waits_for_something() {
-    let idle = Duration::from_millis(120);
+    let idle = Duration::from_secs(1);
     let daemon = Daemon::with(|options| options.idle = idle).await;
     let start = Instant::now();
     let (mut waiting, mut watching) = (daemon.peer().await, daemon.peer().await);
     waiting
-        .request(1, "report.wait", json!({"interview_id": "x", "timeout_ms": 500}))
+        .request(1, "report.wait", json!({"interview_id": "x", "timeout_ms": 3_000}))
         .await;
     watching.ask("events.subscribe", json!({})).await;
     let mut silent = daemon.peer().await;

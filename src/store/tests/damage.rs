@@ -321,6 +321,34 @@ async fn no_damage_passes_for_what_was_stored_with_25_seeds() {
     damage_everything(25).await;
 }
 
+/// Nobody wrote down how long the data file was: what sled makes of the rest may lack what was stored. But that comes to an end, too.
+#[tokio::test]
+async fn a_data_file_that_is_cut_after_a_kill_holds_nobody_up() {
+    let original = Arc::new(Original::new().await);
+    for seed in 0..12 {
+        let copy = original.copy();
+        let store = copy.path().join("store");
+        fs::remove_file(store.join("facts")).unwrap();
+        assert!(Damage::Truncated.apply(&store.join("db"), &mut Dice(seed)));
+        let (told, read) = mpsc::channel();
+        let reader = Arc::clone(&original);
+        let reading = thread::spawn(move || {
+            if let Ok(Opened { store, .. }) = Store::open(&store, &options(), at(1_000)) {
+                for name in reader.views.keys() {
+                    drop((store.view(&id(name)), store.report_json(&id(name))));
+                }
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                runtime.block_on(store.shut_down());
+            }
+            told.send(()).unwrap();
+        });
+        let patience = Duration::from_secs(60);
+        let how = || if reading.is_finished() { "failed" } else { "hung" };
+        read.recv_timeout(patience)
+            .unwrap_or_else(|_| panic!("seed {seed} {}", how()));
+    }
+}
+
 #[tokio::test]
 async fn a_log_whose_last_segment_sled_would_not_find_again_is_damaged() {
     let original = Original::new().await;
