@@ -295,7 +295,7 @@ impl Store {
         let trouble = self.inner.shared.trouble()?;
         Some(match self.inner.shared.held.load(Ordering::Relaxed) {
             0 => trouble.to_string(),
-            held => format!("{trouble}; {held} results are kept in memory until there is room"),
+            held => format!("{trouble}; {held} results are kept in memory until they can be written"),
         })
     }
 
