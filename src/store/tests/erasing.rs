@@ -1,7 +1,6 @@
 //! Erasing beside damage: what can be read of an interview goes, and whatever else could be read still can be.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
 
 use super::*;
 use crate::store::erasing::erasure;
@@ -15,19 +14,17 @@ fn name(n: usize) -> InterviewId {
     id(&format!("iv{n:03}"))
 }
 
-/// From now on sled cannot read the pages that have these words, but for what it remembers.
+/// sled cannot read the pages that have these words, but for those that it remembers.
 fn damage(store: &Path, words: &str) {
     let path = store.join("db");
-    let log = fs::read(&path).unwrap();
-    let file = fs::File::options().write(true).open(&path).unwrap();
+    let mut log = fs::read(&path).unwrap();
     let has_words = |place: &usize| log[*place..].starts_with(words.as_bytes());
-    let mut places = 0;
-    for place in (0..log.len()).filter(has_words) {
-        // Nothing but this byte, since sled may be writing.
-        file.write_all_at(&[log[place] ^ 1], place as u64).unwrap();
-        places += 1;
+    let places: Vec<_> = (0..log.len()).filter(has_words).collect();
+    assert!(!places.is_empty());
+    for place in places {
+        log[place] ^= 1;
     }
-    assert!(places > 0);
+    fs::write(&path, &log).unwrap();
 }
 
 /// A store of long interviews, in which this one and maybe parts of its neighbours cannot be read.
@@ -42,14 +39,14 @@ async fn damaged_at(n: usize, interviews: usize, answers: usize) -> (tempfile::T
             first.accept(whole(name(n).as_str(), &texts)).await.unwrap();
         }
         first.shut_down().await;
-        let store = store(folder.path());
-        damage(store.path(), &words(n));
-        if store.view(&name(n)).is_err() {
+        damage(&folder.path().join("store"), &words(n));
+        let Opened { store, notes } = opened(folder.path());
+        // What lies in the last segment of the log sled reads when it opens: then there is no store.
+        if notes.is_empty() {
             return (folder, store);
         }
-        // Now and then sled has read it while it was opened, to move it.
     }
-    panic!("sled knows it each time");
+    panic!("it is never opened");
 }
 
 /// Of each interview: whether it is there and can be read, is not there, or is an error.
@@ -81,7 +78,7 @@ async fn whoever_is_erased_in_or_beside_damage_goes_and_nobody_else_does() {
         &[9, 8, 7, 6, PLACE, 11, 12, 13],
         &[12, 8, 11, 9, PLACE],
     ];
-    for (interviews, answers) in [(20, 6), (30, 4), (60, 1)] {
+    for (interviews, answers) in [(20, 6), (40, 4)] {
         for order in orders {
             let (_folder, damaged) = damaged_at(PLACE, interviews, answers).await;
             let mut expected = standings(&damaged, interviews);
