@@ -174,6 +174,22 @@ impl Story {
     }
 }
 
+/// What is found wrong is found in a later life: what the lives before have said, and left, is needed to understand it.
+impl Drop for Story {
+    fn drop(&mut self) {
+        const LINES: usize = 200;
+        if !std::thread::panicking() {
+            return;
+        }
+        let log = self.world.log();
+        let lines: Vec<_> = log.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LINES)..];
+        let kept = files(self.world.folder.path(), |_| true);
+        eprintln!("the log ends with:\n{}\n{kept:?}", last.join("\n"));
+        self.world.folder.disable_cleanup(true);
+    }
+}
+
 /// Listens to everything until the daemon is gone.
 fn listen(daemon: &Daemon) -> std::thread::JoinHandle<Vec<Value>> {
     let client = daemon.try_connect();
