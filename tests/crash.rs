@@ -450,8 +450,22 @@ fn a_crash_while_damage_is_moved_aside_loses_nothing_that_the_damage_has_not() {
     fs::write(&snapshots[0], "").unwrap();
     dies_at(&world, CrashPoint::PartMovedAside);
     assert_eq!(files(&store, |name| name.starts_with("bad-snap.")).len(), 1);
-    let daemon = world.start_ready();
-    let mut client = daemon.connect();
+    // Nobody was told before the crash; whoever asks is told now.
+    let told = |daemon: &Daemon| {
+        let mut client = daemon.connect();
+        let status = eventually("the model is there", || {
+            let status = client.call("status", json!({})).unwrap();
+            (!status["model"].is_null()).then_some(status)
+        });
+        assert_eq!(status["state"], "degraded", "{status}");
+        (client, status["reason"].as_str().unwrap().to_owned())
+    };
+    let daemon = world.start();
+    let (mut client, reason) = told(&daemon);
+    assert!(
+        reason.contains("bad-snap.") && reason.contains("nothing is lost"),
+        "{reason}"
+    );
     let stored = client.call("report.get", json!({"interview_id": "iv"})).unwrap();
     assert_eq!(stored["report"], report);
     client.call("shutdown", json!({"timeout_s": 5})).unwrap();
@@ -463,15 +477,8 @@ fn a_crash_while_damage_is_moved_aside_loses_nothing_that_the_damage_has_not() {
     let aside = files(world.folder.path(), |name| name.starts_with("store.quarantine-"));
     let [aside] = &aside[..] else { panic!("{aside:?}") };
     assert_eq!(fs::read(aside.join("db")).unwrap(), ruined);
-    // Nobody was told before the crash; whoever asks is told now.
     let daemon = world.start();
-    let mut client = daemon.connect();
-    let status = eventually("the model is there", || {
-        let status = client.call("status", json!({})).unwrap();
-        (!status["model"].is_null()).then_some(status)
-    });
-    assert_eq!(status["state"], "degraded", "{status}");
-    let reason = status["reason"].as_str().unwrap();
+    let (mut client, reason) = told(&daemon);
     assert!(
         reason.contains(aside.file_name().unwrap().to_str().unwrap()),
         "{reason}"

@@ -115,12 +115,6 @@ impl GpuPool {
         }
     }
 
-    /// Notes what runs where a process that comes after this one finds it.
-    pub fn remembering(mut self, in_flight: InFlight) -> Self {
-        self.in_flight = in_flight;
-        self
-    }
-
     /// Takes work in; what has ended the process too often is not run again.
     fn admit(&mut self, mut work: Work) {
         work.past = self.in_flight.past(&work.case.life, &work.task);

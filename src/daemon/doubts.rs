@@ -10,7 +10,7 @@ use super::lives::life_of;
 use crate::domain::event::EventKind;
 use crate::domain::ids::InterviewId;
 use crate::domain::state::InterviewState;
-use crate::store::{StoreError, View};
+use crate::store::{Reach, StoreError, View};
 
 /// What is in doubt: of each interview its last change.
 pub type Doubts = BTreeMap<InterviewId, Before>;
@@ -119,10 +119,10 @@ impl Daemon {
     }
 }
 
-/// `None` for what is damaged; an error where the store can say nothing now.
+/// `None` for what cannot be read; an error where the store can say nothing now.
 fn readable(view: Result<Option<View>, StoreError>) -> Result<Option<View>, StoreError> {
     match view {
-        Err(error) if error.is_damage() => Ok(None),
+        Err(error) if error.reach() == Reach::Part => Ok(None),
         view => view,
     }
 }

@@ -1,6 +1,7 @@
 //! From the rooms' errors to what a client is told.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -8,12 +9,12 @@ use super::rubrics::RubricsError;
 use crate::domain::interview::{Problem, Refusal};
 use crate::socket::fault::{Fault, Kind};
 use crate::socket::seldom::Seldom;
-use crate::store::{StoreError, Unreadable};
+use crate::store::{Reach, StoreError, Unreadable};
 
 /// What the store refuses it refuses for as long as somebody asks.
 static REFUSALS: LazyLock<Mutex<Refusals>> = LazyLock::new(Mutex::default);
 
-/// How often the store has refused everything, and what cannot be read of an interview.
+/// How often the store has refused everything, and what cannot be read of an interview or a rubric.
 #[derive(Debug, Default)]
 struct Refusals {
     of_everything: Seldom,
@@ -47,6 +48,7 @@ pub fn of_store(error: StoreError) -> Fault {
         | StoreError::Unreadable { .. }
         | StoreError::Missing { .. }
         | StoreError::Damaged { .. }
+        | StoreError::Unerasable { .. }
         | StoreError::Io { .. }
         | StoreError::Sled { .. } => Kind::Storage,
     };
@@ -73,18 +75,16 @@ fn refusals() -> MutexGuard<'static, Refusals> {
 impl Refusals {
     /// How often this was refused since that was last said, if it is to be said now. What is about one interview is said for each of them.
     fn refused(&mut self, error: &StoreError) -> Option<u64> {
+        match error.reach() {
+            Reach::Whole => self.of_everything.happened(Instant::now()),
+            Reach::Request | Reach::Part => self.refused_one(error),
+        }
+    }
+
+    fn refused_one(&mut self, error: &impl Display) -> Option<u64> {
         const NAMED_MAX: usize = 1_000;
-        let is_of_everything = matches!(
-            error,
-            StoreError::Full(_)
-                | StoreError::Shut(_)
-                | StoreError::Uncertain { .. }
-                | StoreError::Broken(_)
-                | StoreError::ShutDown
-        );
         let what = error.to_string();
-        let is_named = !is_of_everything && (self.of_one.len() < NAMED_MAX || self.of_one.contains_key(&what));
-        let refusals = match is_named {
+        let refusals = match self.of_one.len() < NAMED_MAX || self.of_one.contains_key(&what) {
             true => self.of_one.entry(what).or_default(),
             false => &mut self.of_everything,
         };
@@ -97,7 +97,9 @@ pub fn of_rubric(error: RubricsError) -> Fault {
     match error {
         RubricsError::Store(error) => of_store(error),
         error @ RubricsError::Lost(_) => {
-            tracing::error!(%error, "the store has lost a rubric");
+            if let Some(times) = refusals().refused_one(&error) {
+                tracing::error!(%error, times, "the store has lost a rubric");
+            }
             Fault::new(Kind::Storage, error.to_string())
         }
         error => internal(error),
@@ -142,6 +144,16 @@ mod tests {
         let said = (3..2_000).filter(|n| refusals.refused(&missing(*n)).is_some());
         assert_eq!(said.count(), 998, "nobody fills the log with ever more of them");
         assert_eq!(refusals.of_one.len(), 1_000);
+    }
+
+    #[test]
+    fn a_rubric_that_is_lost_is_said_once_however_many_interviews_it_was_of() {
+        let mut refusals = Refusals::default();
+        for hash in ["cafe", "c0de"] {
+            let lost = RubricsError::Lost(hash.into());
+            assert_eq!(refusals.refused_one(&lost), Some(1));
+            assert_eq!(refusals.refused_one(&lost), None);
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::actors::room::{Place, Room};
 use crate::crash_points::CrashPoint;
 use crate::domain::ids::InterviewId;
 use crate::domain::time::Timestamp;
-use crate::store::{Record, Store, StoreError, View};
+use crate::store::{Reach, Record, Store, StoreError, View};
 
 /// While so many answers wait for slots, finished interviews that come later wait in the store: a rush costs memory for their ids and not for their
 /// texts. Far more than slots become free at a time, so that no engine ever waits for the store.
@@ -62,6 +62,15 @@ pub enum EngageError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Rubric(#[from] RubricsError),
+}
+
+impl EngageError {
+    fn is_of_the_whole_store(&self) -> bool {
+        match self {
+            Self::Store(error) | Self::Rubric(RubricsError::Store(error)) => error.reach() == Reach::Whole,
+            Self::Rubric(_) => false,
+        }
+    }
 }
 
 /// The life that a record tells of.
@@ -161,8 +170,8 @@ impl Lives {
         let id = life.interview_id.clone();
         match self.begin(&mut going, life, waiting) {
             Ok(()) => true,
-            // Nothing can be begun before the store has been opened again, and then all that is unfinished is begun anew.
-            Err(EngageError::Store(StoreError::Full(_) | StoreError::Shut(_) | StoreError::Uncertain { .. })) => false,
+            // Nothing can be begun before the store has been opened again, here or by a restart, and then all that is unfinished is begun anew.
+            Err(error) if error.is_of_the_whole_store() => false,
             Err(error) => {
                 unbegun(&id, &error);
                 true

@@ -67,7 +67,7 @@ impl Losses {
         let names: Vec<_> = self.stuck.iter().cloned().collect();
         let stuck = (!names.is_empty()).then(|| {
             format!(
-                "{} unfinished interviews cannot be read and do not go on: {} (why is in the log); restore them from a backup, or delete them",
+                "{} unfinished interviews cannot be read and do not go on: {} (why is in the log); delete them, and `interviewd import` a backup that has them if they are to go on",
                 names.len(),
                 some_of(&names)
             )

@@ -8,7 +8,7 @@ use super::lives::EngageError;
 use crate::actors::pool::Remember;
 use crate::crash_points::CrashPoint;
 use crate::domain::ids::InterviewId;
-use crate::store::StoreError;
+use crate::store::{Reach, StoreError, Unfinished};
 
 /// In the store's folder: what engines run now.
 pub(super) const IN_FLIGHT: &str = "in-flight";
@@ -23,14 +23,21 @@ impl Daemon {
         self.store.told();
     }
 
-    /// Feeds what is unfinished in the store into the ordinary path. May be repeated: what is under way stays so.
+    /// At a start: from now on what runs is noted, and what is unfinished goes on. If the store could not be opened, both come once it has been.
     pub(super) fn recover(&self) {
         let unfinished = self.store.unfinished();
-        // It could not be opened, or has met the end of the disk again; this comes again when it has been opened.
-        if let Err(StoreError::Full(_) | StoreError::Shut(_) | StoreError::Uncertain { .. }) = unfinished {
+        if !is_shut(&unfinished) {
+            self.remember();
+        }
+        self.go_on(unfinished);
+    }
+
+    /// Feeds what is unfinished in the store into the ordinary path. May be repeated: what is under way stays so.
+    fn go_on(&self, unfinished: Result<Unfinished, StoreError>) {
+        // It has met the end of the disk again; this comes again when it has been opened.
+        if is_shut(&unfinished) {
             return;
         }
-        self.remember();
         let unfinished = match unfinished {
             Ok(unfinished) => unfinished,
             Err(error) => {
@@ -84,8 +91,13 @@ impl Daemon {
                 self.remember();
                 // First, so that nothing is told of an interview before it was told that there is one.
                 self.settle_all().await;
-                self.recover();
+                self.go_on(self.store.unfinished());
             }
         }
     }
+}
+
+/// Whether the store can say nothing now.
+fn is_shut<T>(said: &Result<T, StoreError>) -> bool {
+    said.as_ref().is_err_and(|error| error.reach() == Reach::Whole)
 }

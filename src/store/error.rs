@@ -1,5 +1,6 @@
 //! What can go wrong in the store.
 
+use std::error::Error as _;
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -60,6 +61,11 @@ pub enum StoreError {
     /// The database below panicked over what it found.
     #[error("{what} cannot be read: the store is damaged there ({why})")]
     Damaged { what: String, why: String },
+    #[error(
+        "the interview {id} cannot be erased without harm to others, since the store is damaged there ({why}); \
+         `interviewd export` what can be read, and import that into a new store.path"
+    )]
+    Unerasable { id: InterviewId, why: String },
     #[error("cannot {doing} {}", path.display())]
     Io {
         doing: &'static str,
@@ -85,13 +91,46 @@ pub(super) fn is_damage(error: &sled::Error) -> bool {
     }
 }
 
+/// How far an error reaches: what else can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Nothing is wrong with the store: what was asked for is not there, or cannot be done as it was asked.
+    Request,
+    /// What was asked for cannot be read, or not be erased, and asking again does not change that. Everything else can.
+    Part,
+    /// The store can say or do nothing now, whatever it is asked for: it may once it has been opened again, or after a restart.
+    Whole,
+}
+
 impl StoreError {
-    /// Whether what was asked for is damaged or gone, which asking again does not change.
-    pub fn is_damage(&self) -> bool {
+    pub fn reach(&self) -> Reach {
         match self {
-            Self::Unreadable { .. } | Self::Missing { .. } | Self::Damaged { .. } => true,
-            Self::Sled { source, .. } => is_damage(source),
-            _ => false,
+            Self::NotFound(_) | Self::Conflict(_) | Self::Empty(_) | Self::Changed { .. } | Self::BadCursor(_) => {
+                Reach::Request
+            }
+            Self::NewerVersion { .. }
+            | Self::Unreadable { .. }
+            | Self::Missing { .. }
+            | Self::Damaged { .. }
+            | Self::Unerasable { .. } => Reach::Part,
+            // Of a read: what a disk cannot give, it cannot give at that place.
+            Self::Sled { .. } if !self.is_full() => Reach::Part,
+            Self::Full(_)
+            | Self::Shut(_)
+            | Self::Uncertain { .. }
+            | Self::Broken(_)
+            | Self::ShutDown
+            | Self::Locked { .. }
+            | Self::Io { .. }
+            | Self::Sled { .. } => Reach::Whole,
+        }
+    }
+
+    /// With its cause.
+    pub(super) fn in_full(&self) -> String {
+        match self.source() {
+            Some(cause) => format!("{self}: {cause}"),
+            None => self.to_string(),
         }
     }
 
@@ -126,6 +165,86 @@ impl From<sled::Error> for StoreError {
         Self::Sled {
             doing: "read from the store".to_owned(),
             source,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_sled(source: sled::Error) -> StoreError {
+        StoreError::Sled {
+            doing: "read the interview iv".into(),
+            source,
+        }
+    }
+
+    #[test]
+    fn of_every_error_it_is_known_what_else_can_be_asked_for() {
+        let id = || InterviewId::parse("iv").unwrap();
+        let text = || String::from("x");
+        let io = |kind: ErrorKind| sled::Error::Io(kind.into());
+        let (what, why) = (text, text);
+        let of_request = [
+            StoreError::NotFound(id()),
+            StoreError::Conflict(text()),
+            StoreError::Empty(id()),
+            StoreError::Changed {
+                id: id(),
+                expected: 1,
+                found: 2,
+            },
+            StoreError::BadCursor(text()),
+        ];
+        let of_part = [
+            StoreError::NewerVersion {
+                what: what(),
+                found: 9,
+                known: 2,
+            },
+            StoreError::Unreadable {
+                what: what(),
+                why: why(),
+            },
+            StoreError::Missing { what: what() },
+            StoreError::Damaged {
+                what: what(),
+                why: why(),
+            },
+            StoreError::Unerasable { id: id(), why: why() },
+            of_sled(sled::Error::Corruption { at: None, bt: () }),
+            of_sled(sled::Error::ReportableBug(text())),
+            of_sled(io(ErrorKind::UnexpectedEof)),
+            // A bad sector.
+            of_sled(io(ErrorKind::Other)),
+        ];
+        let of_whole = [
+            StoreError::Full(why()),
+            StoreError::Shut(why()),
+            StoreError::Uncertain {
+                what: what(),
+                reason: why(),
+            },
+            StoreError::Broken(why()),
+            StoreError::ShutDown,
+            StoreError::Locked { path: "store".into() },
+            StoreError::Io {
+                doing: "open",
+                path: "db".into(),
+                source: ErrorKind::PermissionDenied.into(),
+            },
+            of_sled(io(ErrorKind::StorageFull)),
+        ];
+        let each = [
+            (Reach::Request, &of_request[..]),
+            (Reach::Part, &of_part),
+            (Reach::Whole, &of_whole),
+        ];
+        for (reach, errors) in each {
+            for error in errors {
+                assert_eq!(error.reach(), reach, "{error:?}");
+            }
         }
     }
 }

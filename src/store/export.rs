@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::error::StoreError;
+use super::error::{Reach, StoreError};
 use super::open::guarded;
 use super::record::Phase;
 use super::shelf::{Shelf, missing};
@@ -162,7 +162,7 @@ impl Store {
                         page.rubrics.push(rubric);
                     }
                 }
-                Err(error) if !is_its_own(&error) => return Err(error),
+                Err(error) if error.reach() == Reach::Whole => return Err(error),
                 Err(error) => page.unreadable.push(error.to_string()),
             }
         }
@@ -187,19 +187,6 @@ fn next(shelf: &Shelf, place: Place) -> Result<Option<Found>, StoreError> {
         Ok((entry, RubricText { hash, text }))
     });
     Ok(Some(Found { sequence, read }))
-}
-
-/// Whether only this interview cannot be read.
-fn is_its_own(error: &StoreError) -> bool {
-    !matches!(
-        error,
-        StoreError::ShutDown
-            | StoreError::Full(_)
-            | StoreError::Shut(_)
-            | StoreError::Broken(_)
-            | StoreError::Uncertain { .. }
-            | StoreError::Io { .. }
-    )
 }
 
 /// What is stored of the interview with this id.

@@ -11,6 +11,7 @@ pub(crate) mod by_hand;
 mod census;
 mod claim;
 mod disk;
+mod erasing;
 mod error;
 pub mod export;
 pub mod export_file;
@@ -39,7 +40,7 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use disk::{free_bytes, is_in_use, is_open_elsewhere};
-pub use error::StoreError;
+pub use error::{Reach, StoreError};
 pub use open::{QUARANTINE, is_there, some_of};
 pub use record::{
     Accept, Accepted, Added, Finished, Moved, Page, Phase, Record, Recorded, ReportHead, Summary, Unfinished,
@@ -92,8 +93,8 @@ pub struct Store {
 /// An open store.
 pub struct Opened {
     pub store: Store,
-    /// What opening had to move aside, for people; usually empty. If it is not, the daemon should say so. That a whole store was moved aside is
-    /// said by every opening until [`Store::told`].
+    /// What opening had to move aside, for people; usually empty. If it is not, the daemon should say so. Every opening says it until
+    /// [`Store::told`].
     pub notes: Vec<String>,
 }
 
@@ -224,8 +225,9 @@ impl Store {
         self.write(move |books| books.cancel(&id)).await
     }
 
-    /// Erases everything about an interview and gives what it was, if that could be read. Results that are still on their way will be
-    /// [`Recorded::Stale`], even if the id is used again.
+    /// Erases an interview and gives what it was, if that could be read. Results that are still on their way will be [`Recorded::Stale`], even if
+    /// the id is used again. What sled cannot read of it stays in its files, where nobody can read it; where even the rest cannot be taken out of
+    /// there without harm to others, [`StoreError::Unerasable`].
     pub async fn delete(&self, id: &InterviewId) -> Result<Option<View>, StoreError> {
         let erased = id.clone();
         let was = self.write(move |books| books.delete(&erased)).await?;

@@ -2,10 +2,10 @@
 
 use std::fmt::Display;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use super::Options;
 use super::census::{self, Census, Disagreement};
@@ -28,7 +28,8 @@ const UNBORN: &str = "unborn";
 /// What is behind a store's name when it was moved aside as a whole; the time follows.
 pub const QUARANTINE: &str = ".quarantine-";
 
-/// The file in a store that was moved aside which says so, until that has been told: the opening that did it may have failed afterwards.
+/// The file in a store that says what was moved aside of it, or that it was itself, until that has been told: the opening that did it may have failed
+/// afterwards. A line for each.
 const UNTOLD: &str = "untold";
 
 /// What opening has found.
@@ -104,10 +105,9 @@ pub(super) fn open(
     if claim.is_none() {
         *claim = Some(Claim::take(path)?);
     }
-    let mut notes = Vec::new();
-    tidy(path, now, &mut notes)?;
+    tidy(path, now)?;
     let first = match attempt(path, options) {
-        Ok((shelf, census)) => return Ok(found(path, shelf, census, notes)),
+        Ok((shelf, census)) => return Ok(found(path, shelf, census)),
         Err(Failure::Other(error)) => return Err(error),
         Err(Failure::Damaged(why)) => why,
     };
@@ -121,10 +121,10 @@ pub(super) fn open(
     if options.leaves_damage {
         return damaged(first);
     }
-    let second = if set_aside_snapshots(path, now, &mut notes)? {
+    let second = if set_aside_snapshots(path, now)? {
         wait_until_free(path);
         match attempt(path, options) {
-            Ok((shelf, census)) => return Ok(found(path, shelf, census, notes)),
+            Ok((shelf, census)) => return Ok(found(path, shelf, census)),
             Err(Failure::Other(error)) => return Err(error),
             Err(Failure::Damaged(why)) => why,
         }
@@ -134,8 +134,7 @@ pub(super) fn open(
     if !is_first {
         return damaged(second);
     }
-    // What was moved aside goes with the rest, but nobody needs the ballast there.
-    notes.clear();
+    // Nobody needs the ballast there.
     let ballast = Ballast::new(path, options.reserve).give_up();
     ballast.map_err(|source| failed("give up the ballast in", path, source))?;
     quarantine(path, &second, now)?;
@@ -144,7 +143,7 @@ pub(super) fn open(
     *claim = None;
     *claim = Some(Claim::take(path)?);
     match attempt(path, options) {
-        Ok((shelf, census)) => Ok(found(path, shelf, census, notes)),
+        Ok((shelf, census)) => Ok(found(path, shelf, census)),
         Err(Failure::Other(error)) => Err(error),
         Err(Failure::Damaged(why)) => Err(StoreError::Broken(format!(
             "even a new store at {} is unreadable ({why})",
@@ -153,17 +152,20 @@ pub(super) fn open(
     }
 }
 
-fn found(path: &Path, shelf: Shelf, census: Census, mut notes: Vec<String>) -> Found {
-    notes.extend(untold(path).into_iter().filter_map(|file| {
+fn found(path: &Path, shelf: Shelf, census: Census) -> Found {
+    let read = |file: PathBuf| {
         fs::read_to_string(&file)
-            .inspect_err(|error| tracing::warn!(%error, path = %file.display(), "what it says of a store that was moved aside cannot be read"))
-            .ok()
-    }));
+            .inspect_err(|error| tracing::warn!(%error, path = %file.display(), "what it says of what was moved aside cannot be read"))
+            .unwrap_or_default()
+    };
+    let texts = untold(path).into_iter().map(read);
     Found {
         shelf,
         counts: census.counts,
         unreadable: census.unreadable,
-        notes,
+        notes: texts
+            .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+            .collect(),
     }
 }
 
@@ -304,7 +306,7 @@ fn renumber(shelf: &Shelf, next: u64) -> Result<(), Failure> {
 
 /// Removes what sled would stumble over: a store that a kill kept from being begun, which looks like one that was damaged; a snapshot that a kill or a full disk kept from being finished, which it takes for the newest, and
 /// settings that are damaged, which it makes anew.
-fn tidy(path: &Path, now: Timestamp, notes: &mut Vec<String>) -> Result<(), StoreError> {
+fn tidy(path: &Path, now: Timestamp) -> Result<(), StoreError> {
     // Programs that know nothing of the claim may have it open.
     if !is_free(path).map_err(|source| failed("look for the lock of", path, source))? {
         return Err(StoreError::Locked { path: path.to_owned() });
@@ -320,14 +322,9 @@ fn tidy(path: &Path, now: Timestamp, notes: &mut Vec<String>) -> Result<(), Stor
     let settings = path.join("conf");
     match fs::read(&settings) {
         Ok(bytes) if are_settings(&bytes) => Ok(()),
-        Ok(_) => {
-            let aside = set_aside(&settings, now)?;
-            notes.push(format!(
-                "the store's file of settings was damaged; it was moved to {}, and made anew: nothing is lost",
-                aside.display()
-            ));
-            Ok(())
-        }
+        Ok(_) => set_aside(&settings, now, |aside| {
+            format!("the store's file of settings was damaged; it was moved to {aside}, and made anew: nothing is lost")
+        }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(source) => Err(failed("read", &settings, source)),
     }
@@ -342,20 +339,24 @@ fn names(path: &Path) -> Result<Vec<String>, StoreError> {
         .collect()
 }
 
-/// Renames a file so that sled does not see it. Gives where it is.
-fn set_aside(file: &Path, now: Timestamp) -> Result<PathBuf, StoreError> {
+/// Renames a file so that sled does not see it. `note`: what is to be told about that, once it is there.
+fn set_aside(file: &Path, now: Timestamp, note: impl FnOnce(path::Display) -> String) -> Result<(), StoreError> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let aside = unused(&file.with_file_name(format!("bad-{name}-{}", seconds(now))));
     fs::rename(file, &aside).map_err(|source| failed("move aside", file, source))?;
-    // What is told of it later is not, if this opening fails.
-    tracing::error!(file = %file.display(), aside = %aside.display(), "a damaged file of the store was moved aside");
+    let note = note(aside.display());
+    tracing::error!("{note}");
+    let untold = file.with_file_name(UNTOLD);
+    let written = File::options().create(true).append(true).open(&untold);
+    let written = written.and_then(|mut untold| writeln!(untold, "{note}").and_then(|()| untold.sync_all()));
+    written.map_err(|source| failed("write", &untold, source))?;
     CrashPoint::PartMovedAside.reached();
-    Ok(aside)
+    Ok(())
 }
 
 /// Renames snapshots that are no good: sled then reads its whole log instead. Good ones stay, since without them damage in the log could pass
 /// for its end. True if there was any.
-fn set_aside_snapshots(path: &Path, now: Timestamp, notes: &mut Vec<String>) -> Result<bool, StoreError> {
+fn set_aside_snapshots(path: &Path, now: Timestamp) -> Result<bool, StoreError> {
     let mut found = false;
     for name in names(path)?.into_iter().filter(|name| name.starts_with("snap.")) {
         let file = path.join(&name);
@@ -363,11 +364,11 @@ fn set_aside_snapshots(path: &Path, now: Timestamp, notes: &mut Vec<String>) -> 
         if is_snapshot(&bytes) {
             continue;
         }
-        let aside = set_aside(&file, now)?;
-        notes.push(format!(
-            "the store's snapshot {name} was empty or damaged; it was moved to {}, and the log was read in full instead: nothing is lost",
-            aside.display()
-        ));
+        set_aside(&file, now, |aside| {
+            format!(
+                "the store's snapshot {name} was empty or damaged; it was moved to {aside}, and the log was read in full instead: nothing is lost"
+            )
+        })?;
         found = true;
     }
     sync(path).map_err(|source| failed("sync", path, source))?;
@@ -382,6 +383,8 @@ fn quarantine(path: &Path, why: &str, now: Timestamp) -> Result<(), StoreError> 
     let mut away = path.as_os_str().to_owned();
     away.push(format!("{QUARANTINE}{}", seconds(now)));
     let away = unused(Path::new(&away));
+    // On one line: what sled says when it panics may be on several.
+    let why = why.lines().map(str::trim).collect::<Vec<_>>().join(" ");
     let note = format!(
         "the store at {} is damaged ({why}); it was moved as a whole to {}, and an empty one was begun: interviews and reports from \
          before are not in it. To restore them: stop interviewd, `interviewd import` the newest backup from before, start again",
@@ -402,7 +405,7 @@ fn quarantine(path: &Path, why: &str, now: Timestamp) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// The files that say of what was moved aside of this store, and that nobody has been told.
+/// The files that say what was moved aside of this store, or as this store, and that nobody has been told.
 fn untold(path: &Path) -> Vec<PathBuf> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Vec::new();
@@ -414,9 +417,10 @@ fn untold(path: &Path) -> Vec<PathBuf> {
         .into_iter()
         .filter(|name| name.starts_with(&begin))
         .map(|name| folder.join(name).join(UNTOLD))
-        .filter(|file| file.exists())
         .collect();
     files.sort();
+    files.push(path.join(UNTOLD));
+    files.retain(|file| file.exists());
     files
 }
 

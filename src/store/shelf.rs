@@ -133,6 +133,27 @@ impl Shelf {
         entries(self.db.range((from, to)))
     }
 
+    /// Every key with its value from there on, in the opposite of the keys' order.
+    pub fn back_from(&self, to: Bound<Vec<u8>>) -> impl Iterator<Item = Result<Entry, StoreError>> + use<> {
+        entries(self.db.range((Bound::Unbounded, to)).rev())
+    }
+
+    /// Every key that begins so and can be read from one end or the other, up to what cannot be: then with the error.
+    pub fn keys(&self, prefix: &[u8]) -> (Vec<IVec>, Option<StoreError>) {
+        let mut keys = Vec::new();
+        for entry in self.scan(prefix) {
+            match entry {
+                Ok((key, _)) => keys.push(key),
+                Err(error) => {
+                    let from_behind = entries(self.db.scan_prefix(prefix).rev());
+                    keys.extend(from_behind.map_while(Result::ok).map(|(key, _)| key));
+                    return (keys, Some(error));
+                }
+            }
+        }
+        (keys, None)
+    }
+
     /// All of the changes at once, unless there is an error: then nobody knows. If damage is met in passing, what was changed before it is there by
     /// itself, and a process that is killed until the rest is there, too, leaves half of it.
     pub fn apply(&self, changes: Changes) -> sled::Result<()> {
@@ -313,7 +334,7 @@ impl Doubt {
     }
 }
 
-fn entries(mut found: sled::Iter) -> impl Iterator<Item = Result<Entry, StoreError>> {
+fn entries(mut found: impl Iterator<Item = sled::Result<Entry>>) -> impl Iterator<Item = Result<Entry, StoreError>> {
     // It goes on from the last key that it gave.
     iter::from_fn(move || insisting(|| found.next().transpose()).transpose()).map(|entry| Ok(entry?))
 }

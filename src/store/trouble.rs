@@ -1,6 +1,5 @@
 //! What keeps a store from taking everything that it is given: why, for how long, and what is said to whoever asks meanwhile.
 
-use std::error::Error as _;
 use std::fmt::{self, Display};
 
 use super::disk;
@@ -74,15 +73,11 @@ pub(super) fn full(error: &StoreError) -> String {
 /// Why sled could not be opened again. After a failed sync nobody knows what the kernel has dropped, and a damaged store is moved aside by the next
 /// start; anything else may pass.
 pub(super) fn why_shut(error: &StoreError) -> Trouble {
-    let told = || match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    };
     match error {
         StoreError::Io { doing: disk::SYNC, .. } | StoreError::Damaged { .. } | StoreError::Broken(_) => {
-            Trouble::Broken(told())
+            Trouble::Broken(error.in_full())
         }
         _ if error.is_full() => Trouble::Full(full(error)),
-        _ => Trouble::Shut(told()),
+        _ => Trouble::Shut(error.in_full()),
     }
 }

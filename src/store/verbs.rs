@@ -5,7 +5,8 @@ mod restore;
 use std::collections::HashSet;
 
 use super::census;
-use super::error::StoreError;
+use super::erasing::erasure;
+use super::error::{Reach, StoreError};
 use super::format;
 use super::keys;
 use super::open::guarded;
@@ -34,6 +35,8 @@ pub(super) struct Books<'a> {
     shelf: &'a Shelf,
     counts: Counts,
     changed: bool,
+    /// Whether the counts are to be taken anew.
+    is_miscounted: bool,
     room: Room,
     /// The interviews that were changed, or were about to be.
     touched: HashSet<InterviewId>,
@@ -56,6 +59,7 @@ impl<'a> Books<'a> {
             shelf,
             counts,
             changed: false,
+            is_miscounted: false,
             room,
             touched: HashSet::new(),
             failure: None,
@@ -68,6 +72,10 @@ impl<'a> Books<'a> {
 
     pub fn has_changed(&self) -> bool {
         self.changed
+    }
+
+    pub fn is_miscounted(&self) -> bool {
+        self.is_miscounted
     }
 
     pub fn into_touched(self) -> HashSet<InterviewId> {
@@ -314,7 +322,7 @@ impl<'a> Books<'a> {
         Ok((record, true))
     }
 
-    /// Gives what it was; `None` if that could not be read, which does not keep it from being erased.
+    /// Gives what it was; `None` if that could not be read, which does not keep what can be read from being erased.
     pub fn delete(&mut self, id: &InterviewId) -> Result<Option<View>, StoreError> {
         let sequence = self.shelf.sequence(id)?;
         let sequence = sequence.ok_or_else(|| StoreError::NotFound(id.clone()))?;
@@ -322,27 +330,23 @@ impl<'a> Books<'a> {
             tracing::warn!(interview = id.as_str(), %error, "what is erased could not be read");
             None
         });
-        let head = self.shelf.head(sequence).ok();
+        let head = guarded("its head", || self.shelf.head(sequence)).ok();
         let before = head.map(|head| census::standing(self.shelf, sequence, &head).0);
-        let mut changes = Changes::default();
-        changes.clear(self.shelf, &keys::interview(sequence))?;
-        changes.remove(keys::head(sequence));
-        changes.remove(keys::unfinished(sequence));
-        changes.remove(keys::id(id.as_str()));
+        let changes = guarded("the interview", || erasure(self.shelf, id, sequence));
+        let changes = changes.map_err(|error| match error.reach() {
+            Reach::Part => StoreError::Unerasable {
+                id: id.clone(),
+                why: error.in_full(),
+            },
+            _ => error,
+        })?;
         self.commit(id, changes, Purpose::Rest)?;
         match before {
             Some(_) => self.counts.moved(before, None),
             // It may have been counted before it was damaged, and nobody knows as what.
-            None => self.recount(),
+            None => self.is_miscounted = true,
         }
         Ok(was)
-    }
-
-    fn recount(&mut self) {
-        match guarded("the interviews", || census::take(self.shelf)) {
-            Ok(census) => self.counts = census.counts,
-            Err(error) => tracing::warn!(%error, "the interviews in the store cannot be counted anew"),
-        }
     }
 
     fn moved(&self, sequence: u64, head: &Head, newly: bool) -> Result<Moved, StoreError> {

@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Options;
+use super::census;
 use super::claim::Claim;
 use super::disk::{self, Durable};
 use super::error::StoreError;
-use super::open;
+use super::open::{self, guarded};
 use super::shelf::{Doubt, Shelf};
 use super::space::{Ballast, Room};
 use super::trouble::{Trouble, full, of_sled, why_shut};
@@ -267,10 +268,15 @@ impl Writer {
         }));
         let panicked =
             |panic: Box<dyn Any + Send>| Err(Trouble::Broken(format!("a write panicked: {}", words_of(&*panic))));
+        let is_miscounted = books.is_miscounted();
         let touched = books.into_touched();
         match ran.unwrap_or_else(panicked) {
             Ok(counts) => {
                 *lock(&self.shared.counts) = counts;
+                drop(guard);
+                if is_miscounted {
+                    self.recount();
+                }
                 Ok(())
             }
             Err(trouble) => {
@@ -280,6 +286,16 @@ impl Writer {
                 });
                 Err(trouble)
             }
+        }
+    }
+
+    /// After a round, so that others read meanwhile.
+    fn recount(&self) {
+        let guard = read(&self.shared.shelf);
+        let Some(shelf) = guard.as_ref() else { return };
+        match guarded("the interviews", || census::take(shelf)) {
+            Ok(census) => *lock(&self.shared.counts) = census.counts,
+            Err(error) => tracing::warn!(%error, "the interviews in the store cannot be counted anew"),
         }
     }
 

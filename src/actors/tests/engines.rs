@@ -13,7 +13,7 @@ use super::*;
 use crate::actors::doors::{EngineDoors, PoolDoors};
 use crate::actors::engine_thread::Gauge;
 use crate::actors::gpu::{Forget, Retire, SetSlots};
-use crate::actors::in_flight::{InFlight, Trail};
+use crate::actors::in_flight::Trail;
 use crate::actors::room::Place;
 use crate::engine::job::{Disposition, JobId};
 
@@ -140,11 +140,6 @@ impl World {
     }
 
     pub fn with(back_off: BackOff) -> Self {
-        Self::remembering(back_off, InFlight::default())
-    }
-
-    /// A pool that notes what runs.
-    pub fn remembering(back_off: BackOff, in_flight: InFlight) -> Self {
         let (to_scored, scored) = mailbox();
         let (to_narratives, narratives) = mailbox();
         let engines: Rc<RefCell<Vec<_>>> = Rc::default();
@@ -178,9 +173,7 @@ impl World {
             narrative: to_narratives,
         };
         Self {
-            pool: GpuPool::new(Box::new(start), outlets, back_off, Instant::now())
-                .remembering(in_flight)
-                .start(),
+            pool: GpuPool::new(Box::new(start), outlets, back_off, Instant::now()).start(),
             scored,
             narratives,
             room: Room::new(10_000),

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::chance::Chance;
-use super::engines::{BACK_OFF, World};
+use super::engines::World;
 use super::*;
-use crate::actors::in_flight::{InFlight, Place};
+use crate::actors::in_flight::Place;
 
 const SLOTS: [usize; 2] = [2, 2];
 /// Steps that an answer takes.
@@ -50,7 +50,8 @@ impl House {
     }
 
     async fn start(&self) -> Process {
-        let world = World::remembering(BACK_OFF, InFlight::open(&self.path()).unwrap());
+        let world = World::new();
+        world.pool.do_send(Remember(self.path()));
         let plans = SLOTS.map(|slots| planned("cpu", slots));
         world.adopt(&setup("hash", Arc::new(NoModel)), &plans).await;
         for index in 0..SLOTS.len() {

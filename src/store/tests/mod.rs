@@ -2,6 +2,7 @@
 
 mod damage;
 mod durability;
+mod erasing;
 mod keeping;
 mod life;
 mod opening;

@@ -179,6 +179,7 @@ async fn an_empty_or_broken_snapshot_costs_nothing() {
             );
             assert_eq!(opened.store.counted(), [0, 1, 0, 1, 0, 0]);
             assert!(opened.store.report(&id("complete")).unwrap().is_some());
+            opened.store.told();
         } else {
             drop(store(folder.path()));
         }
@@ -519,6 +520,29 @@ async fn that_a_store_was_moved_aside_is_said_until_somebody_was_told_whatever_f
     assert_eq!(last.notes.len(), 1);
     last.store.told();
     last.store.shut_down().await;
+    assert_eq!(opened(folder.path()).notes, [""; 0]);
+}
+
+#[tokio::test]
+async fn that_a_part_was_moved_aside_is_said_until_somebody_was_told_whatever_fails_in_between() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = filled(folder.path()).await;
+    drop(store(folder.path()));
+    fs::write(path.join("conf"), "no settings of sled's").unwrap();
+    fs::write(&snapshots(&path)[0], "").unwrap();
+    let disk = Unopened(|| failed("open", Path::new("db"), io::ErrorKind::PermissionDenied.into()));
+    let error = error_of(&path, disk);
+    assert!(error.to_string().contains("cannot open db"), "{error}");
+    for _ in 0..2 {
+        let again = opened(folder.path());
+        let [settings, snapshot] = &again.notes[..] else {
+            panic!("{:?}", again.notes)
+        };
+        assert!(settings.contains("bad-conf-1000"), "{settings}");
+        assert!(snapshot.contains("bad-snap."), "{snapshot}");
+        again.store.shut_down().await;
+    }
+    opened(folder.path()).store.told();
     assert_eq!(opened(folder.path()).notes, [""; 0]);
 }
 
