@@ -20,7 +20,16 @@ use super::verbs::Counts;
 use crate::domain::state::InterviewState;
 
 /// The file that is there while the store is closed and was closed well.
-pub(super) const FACTS: &str = "facts";
+const FACTS: &str = "facts";
+
+/// Its name from when sled may have touched the store's files until it is known that all is there: what was written down holds for what is stored then,
+/// and for the files no more, of which sled may have cut off what nothing lies in.
+const FACTS_OF_CONTENT: &str = "facts.content";
+
+/// Whether this is the name of what was written down at a clean stop.
+pub(super) fn is_facts(name: &str) -> bool {
+    [FACTS, FACTS_OF_CONTENT].contains(&name)
+}
 
 /// What the store holds, as of its opening.
 pub(super) struct Census {
@@ -135,8 +144,8 @@ fn check_unfinished(shelf: &Shelf, going_on: &[u64], unreadable: &[u64]) -> Resu
 }
 
 /// What was written down at the last clean stop, if there is that and it is not damaged itself.
-fn facts(store: &Path) -> Result<Option<Facts>, Disagreement> {
-    let path = store.join(FACTS);
+fn facts(store: &Path, name: &str) -> Result<Option<Facts>, Disagreement> {
+    let path = store.join(name);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -148,9 +157,20 @@ fn facts(store: &Path) -> Result<Option<Facts>, Disagreement> {
         .ok())
 }
 
-/// Before sled sees its data file, which it would take for whole: whether it ends as it did when the store was closed well.
+/// Before sled sees its data file, which it would take for whole: whether it ends as it did when the store was closed well. From then on sled may
+/// change it.
 pub(super) fn check_log(store: &Path) -> Result<(), Disagreement> {
-    let Some(facts) = facts(store)? else { return Ok(()) };
+    if let Some(facts) = facts(store, FACTS)? {
+        check_end(store, &facts)?;
+    }
+    let (from, to) = (store.join(FACTS), store.join(FACTS_OF_CONTENT));
+    match fs::rename(&from, to).and_then(|()| sync(store)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other.map_err(|source| Disagreement::Unknown(failed("rename", &from, source))),
+    }
+}
+
+fn check_end(store: &Path, facts: &Facts) -> Result<(), Disagreement> {
     let log = store.join("db");
     let found = data_bytes(&log).unwrap_or(0);
     if found < facts.data_bytes {
@@ -160,7 +180,7 @@ pub(super) fn check_log(store: &Path) -> Result<(), Disagreement> {
         )));
     }
     let unread = |source| Disagreement::Unknown(failed("read", &log, source));
-    match facts.tail {
+    match &facts.tail {
         Some(tail) if !tail.is_in(&log).map_err(unread)? => Err(Disagreement::Damage(
             "the last segment of its log does not begin as it did when it was closed".to_owned(),
         )),
@@ -175,7 +195,7 @@ fn data_bytes(log: &Path) -> io::Result<u64> {
 impl Census {
     /// Holds it against what was written down at the last clean stop, if there is that; then takes that away, before anything changes.
     pub fn check(&self, store: &Path) -> Result<(), Disagreement> {
-        if let Some(Facts { held, .. }) = facts(store)?
+        if let Some(Facts { held, .. }) = facts(store, FACTS_OF_CONTENT)?
             && held != self.held
         {
             return Err(Disagreement::Damage(format!(
@@ -183,7 +203,7 @@ impl Census {
                 held.interviews, self.held.interviews
             )));
         }
-        let path = store.join(FACTS);
+        let path = store.join(FACTS_OF_CONTENT);
         match fs::remove_file(&path).and_then(|()| sync(store)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => other.map_err(|source| Disagreement::Unknown(failed("remove", &path, source))),

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{self, Path, PathBuf};
 
 use super::Options;
-use super::census::{self, Census, Disagreement};
+use super::census::{self, Census, Disagreement, is_facts};
 use super::claim::Claim;
 use super::disk::{failed, free_bytes, is_free, sync, wait_until_free};
 use super::error::{StoreError, is_damage};
@@ -251,14 +251,15 @@ pub fn is_there(store: &Path) -> Result<bool, StoreError> {
     };
     // What a kill kept from being begun is none.
     let has = |name: &str| entries.iter().any(|entry| entry == name);
-    let is_trace = |name: &String| ["db", "conf", census::FACTS].contains(&name.as_str()) || name.starts_with("snap.");
+    let is_trace =
+        |name: &String| ["db", "conf"].contains(&name.as_str()) || name.starts_with("snap.") || is_facts(name);
     Ok(!has(UNBORN) && entries.iter().any(is_trace))
 }
 
 /// Whether there was ever something in the folder.
 fn has_begun(path: &Path) -> bool {
     let is_written = fs::metadata(path.join("db")).is_ok_and(|data| data.len() > 0);
-    let is_trace = |name: &String| name.starts_with("snap.") || name == census::FACTS;
+    let is_trace = |name: &String| name.starts_with("snap.") || is_facts(name);
     is_written || names(path).is_ok_and(|names| names.iter().any(is_trace))
 }
 

@@ -36,7 +36,7 @@ impl Tail {
         Ok(last.map(|(_, tail)| tail))
     }
 
-    /// Whether the log has it still, or a later one in its place: so an opening may leave it that goes no further than to open sled.
+    /// Whether the log has it still, or a later one in its place.
     pub fn is_in(&self, log: &Path) -> io::Result<bool> {
         let found = head(&File::open(log)?, self.at)?;
         Ok(found.is_some_and(|found| found == self.head || begin(&found) > begin(&self.head)))

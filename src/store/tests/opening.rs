@@ -554,3 +554,39 @@ async fn a_sync_that_fails_for_want_of_room_is_a_failed_sync() {
     let error = error_of(&path, disk);
     assert!(matches!(error, StoreError::Io { doing: disk::SYNC, .. }), "{error}");
 }
+
+/// A process may die when sled has opened its files and nobody has taken away yet what was written down of them: that is no damage.
+#[tokio::test]
+async fn a_death_between_sleds_opening_and_ours_is_no_damage_wherever_the_log_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = |number: u64| folder.path().join(number.to_string()).join("store");
+    for session in 0..120_u64 {
+        let (path, left) = (store(session), store(session + 1));
+        let opened = Store::open(&path, &Options::default(), at(1)).unwrap();
+        assert_eq!(opened.notes, Vec::<String>::new(), "after {session} sessions");
+        let long = "장애를 줄였습니다. ".repeat(1 + (session as usize * 37) % 300);
+        let texts = vec![long.as_str(); 1 + session as usize % 7];
+        for number in 0..4 {
+            let accepted = opened
+                .store
+                .accept(whole(&format!("iv{session}-{number}"), &texts))
+                .await;
+            drop(accepted.unwrap());
+            if let Some(before) = session.checked_sub(2) {
+                drop(opened.store.delete(&id(&format!("iv{before}-{number}"))).await.unwrap());
+            }
+        }
+        opened.store.shut_down().await;
+        // What a kill leaves: sled cuts off what nothing lies in.
+        assert!(census::check_log(&path).is_ok());
+        let sled = sled::Config::new().path(&path).open().unwrap();
+        fs::create_dir_all(left.join("blobs")).unwrap();
+        for entry in fs::read_dir(&path).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_file() {
+                fs::copy(entry.path(), left.join(entry.file_name())).unwrap();
+            }
+        }
+        drop(sled);
+        fs::remove_dir_all(path).unwrap();
+    }
+}
