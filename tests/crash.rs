@@ -477,6 +477,8 @@ fn a_crash_while_damage_is_moved_aside_loses_nothing_that_the_damage_has_not() {
     let aside = files(world.folder.path(), |name| name.starts_with("store.quarantine-"));
     let [aside] = &aside[..] else { panic!("{aside:?}") };
     assert_eq!(fs::read(aside.join("db")).unwrap(), ruined);
+    // Nor was anybody told by a start that nobody asked.
+    world.start().kill();
     let daemon = world.start();
     let (mut client, reason) = told(&daemon);
     assert!(
@@ -495,4 +497,6 @@ fn a_crash_while_damage_is_moved_aside_loses_nothing_that_the_damage_has_not() {
         files(world.folder.path(), |name| name.starts_with("store.quarantine-")).len(),
         1
     );
+    daemon.kill();
+    drop(world.start_ready()); // now it has been told
 }

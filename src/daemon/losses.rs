@@ -9,6 +9,8 @@ use crate::store::some_of;
 pub struct Losses {
     /// What opening had to say, in the order of openings.
     notes: Vec<String>,
+    /// Whether nobody who asked has been told of them yet.
+    is_untold: bool,
     /// Interviews of which nothing can be read.
     unreadable: BTreeSet<String>,
     /// Interviews that do not go on; why is in the log.
@@ -23,6 +25,7 @@ impl Losses {
         for note in notes {
             tracing::error!("{note}");
             self.notes.push(note);
+            self.is_untold = true;
         }
         self.unreadable = unreadable.into_iter().collect();
         if let Some(words) = self.unreadable_in_words() {
@@ -60,6 +63,13 @@ impl Losses {
                 some_of(&names)
             )
         })
+    }
+
+    /// Whether what opening had to say is told for the first time by this, which somebody who asked is given.
+    pub fn are_first_told_by(&mut self, reason: &str) -> bool {
+        let are_told = self.is_untold && self.notes.iter().all(|note| reason.contains(note));
+        self.is_untold &= !are_told;
+        are_told
     }
 
     /// All of it, for people; `None` if there is nothing.
@@ -135,6 +145,20 @@ mod tests {
             words.starts_with("25 unfinished") && words.contains("iv19 and 5 more"),
             "{words}"
         );
+    }
+
+    #[test]
+    fn notes_are_told_once_they_have_all_been_part_of_an_answer() {
+        let mut losses = Losses::default();
+        assert!(!losses.are_first_told_by("no room"));
+        losses.opened(vec!["moved away".to_owned()], Vec::new());
+        assert!(!losses.are_first_told_by("no room"));
+        let words = losses.in_words().unwrap();
+        assert!(losses.are_first_told_by(&words) && !losses.are_first_told_by(&words));
+        losses.opened(vec!["repaired".to_owned()], Vec::new());
+        assert!(!losses.are_first_told_by(&words));
+        let words = losses.in_words().unwrap();
+        assert!(losses.are_first_told_by(&words));
     }
 
     #[test]

@@ -17,6 +17,12 @@ impl Daemon {
     pub(super) async fn status(&self) -> StatusView {
         let pool = self.describe_pool().await;
         let (state, reason) = self.state_of(&pool);
+        if reason
+            .as_ref()
+            .is_some_and(|reason| self.losses().are_first_told_by(reason))
+        {
+            self.store.told();
+        }
         let condition = self.condition();
         let line = self.lives.line();
         let line_wait = line.oldest.map(|oldest| oldest.elapsed()).unwrap_or_default();

@@ -20,7 +20,6 @@ impl Daemon {
     /// The store was opened, and had this to say.
     pub(super) fn opened(&self, notes: Vec<String>) {
         self.losses().opened(notes, self.store.unreadable());
-        self.store.told();
     }
 
     /// At a start: from now on what runs is noted, and what is unfinished goes on. If the store could not be opened, both come once it has been.
