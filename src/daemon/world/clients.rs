@@ -262,9 +262,11 @@ impl Asked {
                     }
                     Kind::Busy => {
                         let max = process.daemon.room.max();
+                        let is_full = |places: usize| self.taken_max.saturating_add(places) > max;
+                        // When the store has been opened again, what is under way is counted twice for a moment, until it is seen to be.
                         self.op
                             .places()
-                            .is_some_and(|places| self.taken_max.saturating_add(places) > max)
+                            .is_some_and(|places| self.was_in_trouble || is_full(places))
                     }
                     _ => false,
                 };
