@@ -186,9 +186,9 @@ impl Seats {
         let mut old = std::mem::take(&mut self.planned);
         let seat = |plan: Planned| {
             let kept = old.iter().position(|seat| seat.plan.device == plan.device);
-            let (member, restarts) = match kept.map(|index| old.remove(index)) {
-                Some(seat) => (seat.member, seat.restarts),
-                None => (None, 0),
+            let (member, restarts, is_doubted) = match kept.map(|index| old.remove(index)) {
+                Some(seat) => (seat.member, seat.restarts, seat.is_doubted),
+                None => (None, 0, false),
             };
             Seat {
                 plan,
@@ -197,7 +197,7 @@ impl Seats {
                 last_error: None,
                 deaths: 0,
                 trial: Trial::default(),
-                is_doubted: false,
+                is_doubted,
                 mourned: None,
                 overweight: false,
             }

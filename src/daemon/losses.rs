@@ -22,7 +22,11 @@ pub struct Losses {
 impl Losses {
     /// The store was opened: what that had to say, and of which interviews nothing can be read.
     pub fn opened(&mut self, notes: Vec<String>, unreadable: Vec<String>) {
+        // What nobody has been told of is said by every opening.
         for note in notes {
+            if self.notes.contains(&note) {
+                continue;
+            }
             tracing::error!("{note}");
             self.notes.push(note);
             self.is_untold = true;
@@ -164,6 +168,7 @@ mod tests {
     #[test]
     fn notes_come_first_and_stay() {
         let mut losses = Losses::default();
+        losses.opened(vec!["moved away".to_owned()], Vec::new());
         losses.opened(vec!["moved away".to_owned()], Vec::new());
         losses.set_unknown("the index is gone".to_owned());
         assert_eq!(losses.in_words().unwrap(), "moved away; the index is gone");

@@ -195,7 +195,7 @@ mod tests {
             account: Arc::clone(&account),
             slot: Slot {
                 _permit: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
-                _under_way: Arc::<Activity>::default().begin(),
+                _under_way: Arc::<Activity>::default().begin().unwrap(),
             },
             turns: Arc::new(Turns::new(&shared.common, &account)),
             shared: Arc::clone(&shared),

@@ -179,12 +179,16 @@ impl Connection {
         let is_cut_off = loop {
             let Some(permit) = self.permit().await else { break false };
             match self.next().await {
-                Frame::Line(line) => self.take(line, self.slot(permit)).await,
+                Frame::Line(line) => match self.slot(permit) {
+                    Some(slot) => self.take(line, slot).await,
+                    None => break false,
+                },
                 Frame::TooLong { actual } => {
+                    let Some(slot) = self.slot(permit) else { break false };
                     let limit = self.shared.options.line_bytes_max;
                     let message = format!("the line has more than {limit} bytes (socket.line_bytes_max); closing");
                     let fault = Fault::too_large(message, limit, actual);
-                    self.reply(Some(Id::null()), Err(fault), self.slot(permit)).await;
+                    self.reply(Some(Id::null()), Err(fault), slot).await;
                     break true;
                 }
                 Frame::End => break false,
@@ -221,11 +225,12 @@ impl Connection {
         }
     }
 
-    fn slot(&self, permit: OwnedSemaphorePermit) -> Slot {
-        Slot {
+    /// `None` if another client has been given this one's place.
+    fn slot(&self, permit: OwnedSemaphorePermit) -> Option<Slot> {
+        Some(Slot {
             _permit: permit,
-            _under_way: self.activity.begin(),
-        }
+            _under_way: self.activity.begin()?,
+        })
     }
 
     /// What the client sends next, or the end: also the server's and that of its patience.

@@ -77,6 +77,8 @@ struct Moment {
     under_way: usize,
     /// When the last of them ended, or the connection came.
     last: Instant,
+    /// Whether nothing more may begin.
+    is_over: bool,
 }
 
 /// A pending request or a subscription, until it is dropped.
@@ -87,14 +89,27 @@ impl Default for Activity {
         Self(Mutex::new(Moment {
             under_way: 0,
             last: Instant::now(),
+            is_over: false,
         }))
     }
 }
 
 impl Activity {
-    pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
-        self.moment().under_way += 1;
-        UnderWay(Arc::clone(self))
+    /// `None` if the connection is to end.
+    pub(super) fn begin(self: &Arc<Self>) -> Option<UnderWay> {
+        let mut moment = self.moment();
+        if moment.is_over {
+            return None;
+        }
+        moment.under_way += 1;
+        Some(UnderWay(Arc::clone(self)))
+    }
+
+    /// Sees to it that nothing more begins, if nothing has been under way for so long. `false` if something is, or was.
+    pub(super) fn end_if_idle(&self, at_least: Duration) -> bool {
+        let mut moment = self.moment();
+        moment.is_over |= moment.under_way == 0 && moment.last.elapsed() >= at_least;
+        moment.is_over
     }
 
     /// Since when nothing has been under way; `None` while something is.
@@ -119,4 +134,21 @@ impl Drop for UnderWay {
 pub(super) async fn send(lines: &mpsc::Sender<Outgoing>, line: Outgoing) {
     // Without a writer the connection is ending already.
     let _ = lines.send(line).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_ended_only_while_nothing_is_under_way_and_then_nothing_begins() {
+        let (activity, second) = (Arc::<Activity>::default(), Duration::from_secs(1));
+        let under_way = activity.begin().unwrap();
+        time::advance(2 * second).await;
+        assert!(!activity.end_if_idle(second), "something is under way");
+        drop(under_way);
+        assert!(!activity.end_if_idle(second), "it has just ended");
+        time::advance(second).await;
+        assert!(activity.end_if_idle(second) && activity.begin().is_none());
+    }
 }

@@ -169,7 +169,11 @@ impl Door {
             let ended = match self.open.try_join_next_with_id() {
                 Some(ended) => ended,
                 None => {
-                    self.idle_longest()?.serving.abort();
+                    let guest = self.idle_longest()?;
+                    if !guest.activity.end_if_idle(self.shared.options.makes_way) {
+                        continue; // it has just asked for something
+                    }
+                    guest.serving.abort();
                     if let Some(times) = self.farewells.happened(Instant::now()) {
                         tracing::warn!(
                             max,

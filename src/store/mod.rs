@@ -226,7 +226,7 @@ impl Store {
     }
 
     /// Erases an interview and gives what it was, if that could be read. Results that are still on their way will be [`Recorded::Stale`], even if
-    /// the id is used again. What sled cannot read of it stays in its files, where nobody can read it; where even the rest cannot be taken out of
+    /// the id is used again. What sled cannot read of it, and what lies between two such pages, stays in its files; where even the rest cannot be taken out of
     /// there without harm to others, [`StoreError::Unerasable`].
     pub async fn delete(&self, id: &InterviewId) -> Result<Option<View>, StoreError> {
         let erased = id.clone();

@@ -344,13 +344,18 @@ fn names(path: &Path) -> Result<Vec<String>, StoreError> {
 fn set_aside(file: &Path, now: Timestamp, note: impl FnOnce(path::Display) -> String) -> Result<(), StoreError> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let aside = unused(&file.with_file_name(format!("bad-{name}-{}", seconds(now))));
-    fs::rename(file, &aside).map_err(|source| failed("move aside", file, source))?;
     let note = note(aside.display());
     tracing::error!("{note}");
-    let untold = file.with_file_name(UNTOLD);
-    let written = File::options().create(true).append(true).open(&untold);
-    let written = written.and_then(|mut untold| writeln!(untold, "{note}").and_then(|()| untold.sync_all()));
-    written.map_err(|source| failed("write", &untold, source))?;
+    // First, for after a death in between nothing shows any more that there is something to tell. A disk that is full keeps nobody from opening.
+    let untold = File::options()
+        .create(true)
+        .append(true)
+        .open(file.with_file_name(UNTOLD));
+    let written = untold.and_then(|mut untold| writeln!(untold, "{note}").and_then(|()| untold.sync_all()));
+    if let Err(error) = written {
+        tracing::warn!(%error, "that is not written down, and told here only");
+    }
+    fs::rename(file, &aside).map_err(|source| failed("move aside", file, source))?;
     CrashPoint::PartMovedAside.reached();
     Ok(())
 }

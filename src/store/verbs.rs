@@ -346,6 +346,8 @@ impl<'a> Books<'a> {
             // It may have been counted before it was damaged, and nobody knows as what.
             None => self.is_miscounted = true,
         }
+        // Its outcomes may be what could not be read: then its state was a guess.
+        self.is_miscounted |= was.is_none();
         Ok(was)
     }
 

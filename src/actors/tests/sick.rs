@@ -64,6 +64,20 @@ async fn an_engine_that_fails_whatever_it_runs_is_built_anew_and_nobody_has_lost
 }
 
 #[actix::test]
+async fn a_new_plan_forgets_nothing_of_an_engine_that_failed_whatever_it_ran() {
+    let world = World::ready(&[1]).await;
+    world.submit(1, 4).await;
+    while !world.engine(0).borrow().retired {
+        fail_first(&world, 0).await;
+    }
+    world
+        .adopt(&setup("another", Arc::new(NoModel)), &[planned("cuda:0", 1)])
+        .await;
+    assert_eq!(world.started(), 2);
+    assert!(world.engine(1).borrow().rehearses);
+}
+
+#[actix::test]
 async fn while_engines_do_not_even_show_that_they_run_nothing_is_tried_on_them() {
     let world = World::ready(&[1]).await;
     world.pool.do_send(SetAttempts(1));

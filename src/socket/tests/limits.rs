@@ -107,8 +107,8 @@ async fn nobody_who_waits_for_something_makes_way() {
         daemon.peer().await,
     ];
     let wait = |timeout_ms: u64| json!({"interview_id": "x", "timeout_ms": timeout_ms});
-    waiting.request(1, "report.wait", wait(1_500)).await;
-    leaving.request(1, "report.wait", wait(1_500)).await;
+    waiting.request(1, "report.wait", wait(6_000)).await;
+    leaving.request(1, "report.wait", wait(6_000)).await;
     leaving.half_close().await;
     watching.ask("events.subscribe", json!({})).await;
     // Its reply is not read yet.
@@ -127,7 +127,7 @@ async fn nobody_who_waits_for_something_makes_way() {
 
 #[tokio::test]
 async fn as_many_newcomers_get_in_as_there_are_idle_clients_and_never_are_there_too_many() {
-    let makes_way = Duration::from_millis(300);
+    let makes_way = Duration::from_secs(2);
     let daemon = Daemon::with(|options| (options.connections_max, options.makes_way) = (8, makes_way)).await;
     let mut idle = Vec::new();
     for _ in 0..8 {
@@ -135,12 +135,12 @@ async fn as_many_newcomers_get_in_as_there_are_idle_clients_and_never_are_there_
         peer.ask("hello", json!({})).await;
         idle.push(peer);
     }
-    time::sleep(2 * makes_way).await;
+    time::sleep(makes_way + Duration::from_millis(200)).await;
     let mut waiting = Vec::new();
     for _ in 0..9 {
         let mut peer = daemon.peer().await;
         // Who is refused may be closed before he has said anything.
-        let wait = json!({"jsonrpc": "2.0", "id": 1, "method": "report.wait", "params": {"interview_id": "x", "timeout_ms": 1500}});
+        let wait = json!({"jsonrpc": "2.0", "id": 1, "method": "report.wait", "params": {"interview_id": "x", "timeout_ms": 8000}});
         let _ = peer.write.write_all(format!("{wait}\n").as_bytes()).await;
         waiting.push(peer);
         assert!(daemon.connections.count() <= 8);
@@ -151,7 +151,7 @@ async fn as_many_newcomers_get_in_as_there_are_idle_clients_and_never_are_there_
     let mut refused = waiting.pop().unwrap();
     assert_eq!(kind(&refused.reply().await), "busy");
     for mut peer in waiting {
-        assert_eq!(peer.reply().await["result"]["waited"], 1500);
+        assert_eq!(peer.reply().await["result"]["waited"], 8000);
     }
 }
 
