@@ -74,7 +74,11 @@ def test_name_licence_and_demo_flag_reach_model_json(checkpoints, tmp_path):
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_export_leaves_nothing(stop, tmp_path):
     command = [sys.executable, "-m", "exaone_export", "--random", "bench-0.43b", str(tmp_path / "out"), *OPTIONS]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, text=True)
+    # Whoever runs these tests in the background of a shell may have it ignore SIGINT, and that is inherited.
+    heeds = lambda: signal.signal(stop, signal.SIG_DFL)  # noqa: E731
+    process = subprocess.Popen(
+        command, cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, text=True, preexec_fn=heeds
+    )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".out.*.partial/model.onnx.data")) and time.monotonic() < deadline:
         time.sleep(0.02)
