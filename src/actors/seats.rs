@@ -54,8 +54,6 @@ pub(super) struct Seat {
     /// Deaths since the last work that was done.
     deaths: u32,
     trial: Trial,
-    /// Whether engines failed here whatever they ran, and nothing was written since.
-    is_doubted: bool,
     /// The engine that died here, until its successor may start.
     mourned: Option<usize>,
     /// Whether it was said that it holds too much and gives up no slot for that.
@@ -186,9 +184,9 @@ impl Seats {
         let mut old = std::mem::take(&mut self.planned);
         let seat = |plan: Planned| {
             let kept = old.iter().position(|seat| seat.plan.device == plan.device);
-            let (member, restarts, is_doubted) = match kept.map(|index| old.remove(index)) {
-                Some(seat) => (seat.member, seat.restarts, seat.is_doubted),
-                None => (None, 0, false),
+            let (member, restarts, trial) = match kept.map(|index| old.remove(index)) {
+                Some(seat) => (seat.member, seat.restarts, seat.trial.anew()),
+                None => (None, 0, Trial::default()),
             };
             Seat {
                 plan,
@@ -196,8 +194,7 @@ impl Seats {
                 restarts,
                 last_error: None,
                 deaths: 0,
-                trial: Trial::default(),
-                is_doubted,
+                trial,
                 mourned: None,
                 overweight: false,
             }
@@ -291,7 +288,7 @@ impl Seats {
             steps.push(Step::Start(Newcomer {
                 id: self.last_id,
                 plan: seat.plan.clone(),
-                rehearses: seat.is_doubted,
+                rehearses: seat.trial.is_doubted(),
             }));
         }
         steps

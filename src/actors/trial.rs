@@ -16,6 +16,8 @@ pub(super) struct Trial {
     /// Jobs up to this one were begun before the last of these runs failed.
     begun: JobId,
     suspects: HashMap<Key, Blame>,
+    /// Whether engines were to blame, and nothing was written since.
+    is_doubted: bool,
 }
 
 /// What a work is blamed for since it was last forgiven.
@@ -72,9 +74,22 @@ impl Trial {
         self.suspects.get(key).is_some_and(Blame::counts)
     }
 
+    /// Of the same place under a new plan: only the doubt stays.
+    pub fn anew(&self) -> Self {
+        Self {
+            is_doubted: self.is_doubted,
+            ..Self::default()
+        }
+    }
+
+    /// Whether an engine has to show first that it runs.
+    pub fn is_doubted(&self) -> bool {
+        self.is_doubted
+    }
+
     /// The engine is to blame: gives what everybody was blamed for. They stay suspects, so that others are run before them.
     pub fn forgive(&mut self) -> HashMap<Key, Blame> {
-        self.runs = 0;
+        (self.runs, self.is_doubted) = (0, true);
         let forgiven = self.suspects.clone();
         for blame in self.suspects.values_mut() {
             (blame.failures, blame.deaths_alone) = (0, 0);

@@ -94,12 +94,6 @@ impl Seat {
         fewer < now
     }
 
-    /// If engines fail here whatever they run: what works were blamed for. From then on another has to show first that it runs.
-    fn forgive_if_sick(&mut self) -> Option<HashMap<Key, Blame>> {
-        self.is_doubted |= self.trial.is_sick();
-        self.trial.is_sick().then(|| self.trial.forgive())
-    }
-
     /// The engine is gone and another shall come, after a pause.
     fn falls_vacant(&mut self, id: usize, reason: String) -> u32 {
         self.deaths += 1;
@@ -205,7 +199,7 @@ impl Seats {
         Some(Death {
             running: member.running.into_values().collect(),
             in_a_row,
-            forgiven: seat.forgive_if_sick(),
+            forgiven: seat.trial.is_sick().then(|| seat.trial.forgive()),
             was_condemned: false,
         })
     }
@@ -226,7 +220,7 @@ impl Seats {
         let Some(seat) = self.seat_that_runs(job) else {
             return Vec::new();
         };
-        (seat.deaths, seat.is_doubted) = (0, false);
+        seat.deaths = 0;
         seat.member.iter_mut().for_each(|member| member.is_proven = true);
         seat.trial.acquit()
     }
@@ -240,21 +234,20 @@ impl Seats {
         let Some(seat) = self.seat_that_runs(job) else {
             return Finding::Work;
         };
-        let Some(member) = &mut seat.member else {
+        let (trial, Some(member)) = (&mut seat.trial, &mut seat.member) else {
             return Finding::Work;
         };
         let Some(work) = member.running.get(&job) else {
             return Finding::Work;
         };
         member.is_proven = false;
-        let id = member.id;
-        seat.trial.failed(job, begun, work.key());
-        if let Some(forgiven) = seat.forgive_if_sick() {
-            return Finding::Sick(Sick { id, forgiven });
+        trial.failed(job, begun, work.key());
+        if trial.is_sick() {
+            return Finding::Sick(Sick {
+                id: member.id,
+                forgiven: trial.forgive(),
+            });
         }
-        let (trial, Some(member)) = (&seat.trial, &seat.member) else {
-            return Finding::Work;
-        };
         let missing = trial.suspects_missing();
         let beside = member.running.values().filter(|work| !trial.blames(&work.key()));
         let waiting = lines.into_iter().flat_map(Queue::keys);
