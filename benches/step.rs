@@ -4,7 +4,7 @@
 mod onnx;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use interviewd::bench::constraints::Free;
+use interviewd::bench::constraints::free;
 use interviewd::engine::job::{Job, JobEvent, JobId};
 use interviewd::engine::model::{BankShape, Model, ModelShape, SlotId};
 use interviewd::engine::onnx::OnnxModel;
@@ -55,7 +55,7 @@ impl Busy {
             id: JobId(self.last),
             bank: 0,
             prompt: vec![1, 2, 3, 4, 5, 6, 7, (self.last % 50) as TokenId],
-            constraint: Box::new(Free::new(VOCABULARY, &[], WRITTEN)),
+            constraint: Box::new(free(VOCABULARY, &[], WRITTEN)),
             output_max: WRITTEN,
             alone: false,
         });

@@ -1,7 +1,7 @@
 //! A rehearsal: an engine that follows one which failed whatever it ran reads a chunk and writes a little, for nobody, before it is given work.
 
 use super::message::Outage;
-use crate::engine::constraint::{Constraint, ConstraintError, Next, TokenSet};
+use crate::engine::constraint::{Choices, TokenSet};
 use crate::engine::job::{Failure, Job, JobEvent, JobId};
 use crate::engine::model::ModelError;
 use crate::engine::{Engine, TokenId};
@@ -14,27 +14,6 @@ const TOKEN: TokenId = 0;
 /// No job of the pool's: those count from 1.
 const JOB: JobId = JobId(0);
 
-/// The same token, so many times. Each is a choice, for which the model has to give numbers.
-struct Repeats {
-    tokens: TokenSet,
-    left: usize,
-}
-
-impl Constraint for Repeats {
-    fn next(&mut self) -> Result<Next<'_>, ConstraintError> {
-        Ok(if self.left > 0 { Next::Choose } else { Next::End })
-    }
-
-    fn allowed(&mut self) -> Result<&TokenSet, ConstraintError> {
-        Ok(&self.tokens)
-    }
-
-    fn chosen(&mut self, _: TokenId) -> Result<(), ConstraintError> {
-        self.left -= 1;
-        Ok(())
-    }
-}
-
 /// Runs as long a chunk as work has, and a decode. Nothing of it stays.
 pub(super) fn rehearse(engine: &mut Engine, chunk_tokens: usize) -> Result<(), Outage> {
     let vocabulary = engine.shape().vocabulary;
@@ -46,10 +25,7 @@ pub(super) fn rehearse(engine: &mut Engine, chunk_tokens: usize) -> Result<(), O
         id: JOB,
         bank: SCORING_BANK,
         prompt: vec![TOKEN; prompt],
-        constraint: Box::new(Repeats {
-            tokens,
-            left: OUTPUT_TOKENS,
-        }),
+        constraint: Box::new(Choices::new(tokens, OUTPUT_TOKENS)),
         output_max: OUTPUT_TOKENS,
         alone: true,
     });

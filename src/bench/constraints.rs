@@ -3,39 +3,14 @@
 use std::collections::VecDeque;
 
 use crate::engine::TokenId;
-use crate::engine::constraint::{Constraint, ConstraintError, Next, TokenSet};
+use crate::engine::constraint::{Choices, Constraint, ConstraintError, Next, TokenSet};
 
 /// Allows every token but a few, and ends after so many choices.
-pub struct Free {
-    allowed: TokenSet,
-    left: usize,
-}
-
-impl Free {
-    pub fn new(vocabulary: usize, never: &[TokenId], choices: usize) -> Self {
-        let mut allowed = TokenSet::new(vocabulary);
-        (0..vocabulary as TokenId).for_each(|token| allowed.insert(token));
-        never.iter().for_each(|token| allowed.remove(*token));
-        Self { allowed, left: choices }
-    }
-}
-
-impl Constraint for Free {
-    fn next(&mut self) -> Result<Next<'_>, ConstraintError> {
-        Ok(match self.left {
-            0 => Next::End,
-            _ => Next::Choose,
-        })
-    }
-
-    fn allowed(&mut self) -> Result<&TokenSet, ConstraintError> {
-        Ok(&self.allowed)
-    }
-
-    fn chosen(&mut self, _: TokenId) -> Result<(), ConstraintError> {
-        self.left -= 1;
-        Ok(())
-    }
+pub fn free(vocabulary: usize, never: &[TokenId], choices: usize) -> Choices {
+    let mut allowed = TokenSet::new(vocabulary);
+    (0..vocabulary as TokenId).for_each(|token| allowed.insert(token));
+    never.iter().for_each(|token| allowed.remove(*token));
+    Choices::new(allowed, choices)
 }
 
 /// Another grammar as an engine without forced chunks follows it: what is forced is a choice among one, and goes through a decode step of its own.

@@ -1,6 +1,6 @@
 //! The fixed shape: answers of 500 shared, 200 own and 200 written tokens, made up, so that the same work can be given to any engine.
 
-use super::constraints::Free;
+use super::constraints::free;
 use super::drive::Work;
 use crate::engine::TokenId;
 use crate::scoring::SCORING_BANK;
@@ -33,7 +33,7 @@ pub fn works(shape: Shape, answers: usize, vocabulary: usize, control: &[TokenId
             &tokens(index as u64 + 1, shape.own, vocabulary, control)[..],
         ]
         .concat(),
-        constraint: Box::new(Free::new(vocabulary, eos, shape.written)),
+        constraint: Box::new(free(vocabulary, eos, shape.written)),
         output_max: shape.written,
     };
     (0..answers).map(work).collect()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::constraints::{Free, Stepwise};
+use super::constraints::{Stepwise, free};
 use super::drive::{How, Rig, Work};
 use super::error::BenchError;
 use super::memory::Gauge;
@@ -291,7 +291,7 @@ fn forced_tokens_are_choices_among_one_where_they_are_decoded_one_by_one() {
 
 #[test]
 fn a_free_choice_is_never_of_a_token_that_ends_a_turn() {
-    let mut free = Free::new(70, &[EOS], 1);
+    let mut free = free(70, &[EOS], 1);
     assert_eq!(free.next(), Ok(Next::Choose));
     let allowed = free.allowed().unwrap();
     assert_eq!(allowed.iter().count(), 69);

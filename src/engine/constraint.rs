@@ -39,6 +39,36 @@ pub trait Constraint: Send {
 #[error("the grammar cannot go on: {0}")]
 pub struct ConstraintError(pub String);
 
+/// The same tokens for each of so many choices, and nothing else: a grammar of nothing.
+pub struct Choices {
+    allowed: TokenSet,
+    left: usize,
+}
+
+impl Choices {
+    pub fn new(allowed: TokenSet, choices: usize) -> Self {
+        Self { allowed, left: choices }
+    }
+}
+
+impl Constraint for Choices {
+    fn next(&mut self) -> Result<Next<'_>, ConstraintError> {
+        Ok(match self.left {
+            0 => Next::End,
+            _ => Next::Choose,
+        })
+    }
+
+    fn allowed(&mut self) -> Result<&TokenSet, ConstraintError> {
+        Ok(&self.allowed)
+    }
+
+    fn chosen(&mut self, _: TokenId) -> Result<(), ConstraintError> {
+        self.left -= 1;
+        Ok(())
+    }
+}
+
 impl TokenSet {
     /// The empty set.
     pub fn new(vocabulary: usize) -> Self {
